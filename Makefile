@@ -1,0 +1,27 @@
+# make repro: the pipeline, from data to figures. make test: the fast tests and the notebooks.
+# Both set up .venv first if it is missing or older than what it is made from.
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+
+.PHONY: repro test slow clean
+
+repro: .venv/made
+	dvc repro
+
+test: .venv/made
+	pytest
+
+slow: .venv/made
+	pytest -m slow
+
+# made last, so that an interrupted installation is done again
+.venv/made: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kaod needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch .venv/made
+
+clean:
+	rm -rf .venv datasets runs scratch

@@ -1,0 +1,13 @@
+"""Keypoints-aware object detection: boxes, rotated boxes and masks from keypoints that nobody labelled.
+
+Conventions, everywhere in this package: continuous pixel coordinates with the origin at the image's
+top left corner (pixel i covers [i, i + 1], the centre of a W×H image is (W/2, H/2)), x to the right,
+y down; boxes are (x1, y1, x2, y2); angles are in degrees, clockwise on the screen; class labels
+count from 1, because torchvision keeps 0 for the background.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository. All relative paths (params.yaml, datasets/, runs/, results/) start here, so that a
+notebook finds them from whatever folder its kernel was started in."""

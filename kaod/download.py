@@ -1,0 +1,208 @@
+"""Gets a profile's data set to datasets/<profile> and notes in manifest.json what it found.
+
+Three ways, by the profile: draw it (`draw`), use a copy that the user has (`root`; nothing is copied or
+written there), or fetch the archives that data/archives.yaml lists.
+
+`python -m kaod.download`
+"""
+
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from . import ROOT, datasets, files, params, shapes
+
+CHUNK = 1 << 20
+TIMEOUT = 30  # seconds without a byte
+TRIES = 5
+
+
+def fetch(url: str, path: Path, md5: str, size: int) -> None:
+    """The archive at `url` as `path`, resumed by HTTP Range from `path`.part, checked before it gets its name.
+
+    Raises ValueError that names the URL: wrong checksum (the file is dropped), no space, or no answer after
+    five tries (what came so far is kept for the next run).
+    """
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if free < 2 * size:
+        raise ValueError(f"{url}: needs {2 * size / 1e9:.1f} GB to fetch and unpack, {path.parent} has "
+                         f"{free / 1e9:.1f} GB free")
+    for attempt in range(1, TRIES + 1):
+        try:
+            _continue(url, part, size)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing left to send: the checksum decides
+                break
+            if error.code < 500 or attempt == TRIES:
+                raise ValueError(f"{url}: the server answered {error.code} {error.reason}") from None
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == TRIES:
+                raise ValueError(f"{url}: {error or type(error).__name__}, {TRIES} times; run again to go on from "
+                                 f"{part.stat().st_size if part.exists() else 0:,} bytes") from None
+    found = files.digest(part)
+    if found != md5:
+        part.unlink()
+        raise ValueError(f"{url}: md5 {found}, expected {md5}; what was fetched is dropped")
+    os.replace(part, path)
+
+
+def _continue(url: str, part: Path, size: int) -> None:
+    """One connection: appends to `part` from where it ends, or starts over if the server ignores Range."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        resumed = answer.status == 206
+        if have and resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise OSError(f"asked for bytes from {have}, got {answer.headers.get('Content-Range')!r}")
+        with open(part, "ab" if resumed else "wb") as file, tqdm(
+                total=size, initial=have if resumed else 0, unit="B", unit_scale=True, desc=part.stem,
+                disable=None) as bar:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+        if answer.length:  # the connection closed before Content-Length was reached
+            raise OSError("the connection was cut")
+
+
+def unpack(archive: Path, folder: Path, strip: str = "") -> None:
+    """A tar or zip into `folder`, without the leading folder `strip`.
+
+    Raises ValueError that names the member where one would leave the folder, or is a device or a link out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as content:
+                for member in tqdm(content.infolist(), f"unpacking {archive.name}", disable=None):
+                    if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
+                        raise ValueError(f"{archive}: member {member.filename!r} would leave {folder}")
+                    content.extract(member, folder)
+        else:
+            with tarfile.open(archive) as content:
+                for member in tqdm(content, f"unpacking {archive.name}", disable=None):
+                    if strip and member.name.strip("/") == strip:
+                        continue
+                    member.name = member.name.removeprefix(f"{strip}/") if strip else member.name
+                    content.extract(member, folder, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{archive}: {error}") from None
+
+
+def download(profile: params.Profile) -> None:
+    """Fetches and unpacks the profile's archives; what an earlier run unpacked is left as it is."""
+    listing = ROOT / "data" / "archives.yaml"
+    archives = yaml.safe_load(listing.read_text())
+    if profile.name not in archives:
+        raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead: "
+                         f"`-S {profile.name}.root=FOLDER`")
+    for archive in archives[profile.name]:
+        marker = profile.folder / f".unpacked-{archive['md5']}"
+        if marker.exists():
+            continue
+        path = profile.folder / archive["url"].rsplit("/", 1)[-1]
+        if not path.exists() or files.digest(path) != archive["md5"]:
+            fetch(archive["url"], path, archive["md5"], archive["size"])
+        unpack(path, profile.folder, archive.get("strip", ""))
+        marker.touch()
+        path.unlink()
+
+
+def draw(profile: params.Profile) -> None:
+    """Draws into a temporary folder, then renames: an interrupted run leaves no half a data set."""
+    profile.folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=profile.folder.parent) as temporary:
+        shapes.write(temporary, profile.draw, profile.train_sets + profile.test_sets)
+        shutil.rmtree(profile.folder, ignore_errors=True)
+        os.chmod(temporary, 0o755)
+        shutil.copytree(temporary, profile.folder)
+
+
+def annotation_files(profile: params.Profile, name: str) -> list[Path]:
+    """The files that say what is in a set, below the data set's root."""
+    root = profile.data
+    if profile.layout == "coco":
+        return [root / name]
+    folder, listing, stems = datasets.voc_files(root, name)
+    return [listing] + [folder / "Annotations" / f"{stem}.xml" for stem in stems]
+
+
+def link(profile: params.Profile) -> None:
+    """datasets/<profile>/ as links to the annotation files of the user's own copy.
+
+    DVC hashes what a link to a file points to, so that it sees when the user's annotations change; it would
+    neither follow a link to a folder nor let a stage depend on a path that only one profile has.
+    """
+    shutil.rmtree(profile.folder, ignore_errors=True)
+    for name in profile.train_sets + profile.test_sets:
+        for path in annotation_files(profile, name):
+            place = profile.folder / path.relative_to(profile.data)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(path)
+
+
+def manifest(profile: params.Profile) -> dict:
+    """{"categories": [{"id", "name"}], "sets": {name: {"photos", "bytes", "objects", "annotations_md5"}}}.
+
+    Classes are those of the training sets. Raises ValueError that names the first photo that is missing.
+    """
+    root, categories = profile.data, []
+    if profile.layout == "voc":
+        names = datasets.voc_classes(root, profile.train_sets)
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    else:
+        categories = datasets.coco_categories(root, profile.train_sets[0])
+    if not categories:
+        raise ValueError(f"{root}: the training sets {', '.join(profile.train_sets)} hold no objects")
+    sets = {}
+    for name in profile.train_sets + profile.test_sets:
+        hashed = hashlib.md5()
+        for path in annotation_files(profile, name):
+            hashed.update(path.read_bytes())
+        samples = (datasets.read_voc(root, name, [item["name"] for item in categories]) if profile.layout == "voc"
+                   else datasets.read_coco(root, name, [item["id"] for item in categories]))
+        missing = [sample.path for sample in samples if not sample.path.is_file()]
+        if missing:
+            raise ValueError(f"{missing[0]}: no such photo; {len(missing)} of the {len(samples)} photos of the set "
+                             f"{name} are missing")
+        sets[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
+                      "objects": sum(len(sample.labels) for sample in samples),
+                      "annotations_md5": hashed.hexdigest()}
+    return {"categories": categories, "sets": sets}
+
+
+def main() -> None:
+    profile, _ = params.load()
+    if profile.root is not None:
+        if not profile.data.is_dir():
+            raise ValueError(f"params.yaml: {profile.name}.root: no such folder: {profile.data}")
+        link(profile)
+    elif profile.draw is not None:
+        draw(profile)
+    else:
+        download(profile)
+    found = manifest(profile)
+    files.write_json(profile.folder / "manifest.json", found)
+    for name, counts in found["sets"].items():
+        print(f"{name}: {counts['photos']:,} photos, {counts['objects']:,} objects")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"kaod.download: {error}")

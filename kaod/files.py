@@ -1,0 +1,55 @@
+"""Reading and writing files so that nothing is ever half written."""
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+
+
+def write_bytes(path, data: bytes) -> None:
+    """Writes to a temporary name in the same folder, then renames: a reader sees the old file or the new."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value) -> None:
+    """JSON with sorted keys and a final newline: the same value gives the same bytes."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path):
+    """Raises FileNotFoundError or ValueError, both naming the file."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes what the pipeline needs") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_tsv(path, rows: list[dict]) -> None:
+    """A table with one header line, as `dvc plots` reads it."""
+    lines = ["\t".join(rows[0])] + ["\t".join(str(value) for value in row.values()) for row in rows]
+    write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_tsv(path) -> list[dict]:
+    """Rows of `write_tsv`, every value as a float."""
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
+
+
+def digest(path, algorithm: str = "md5") -> str:
+    """The file's checksum in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

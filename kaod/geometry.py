@@ -1,0 +1,125 @@
+"""Rigid maps of points, boxes and images; crops, hulls and minimum-area rectangles.
+
+The one place for geometry conventions (see the package's docstring). A rigid map is a (..., 2, 3)
+tensor [R | t]: x' = R x + t, in pixels. Points are (..., 2).
+"""
+
+import math
+
+import numpy as np
+import shapely
+import torch
+from torch import Tensor
+
+
+def rigid(angle: Tensor, shift: Tensor, center: Tensor) -> Tensor:
+    """The map that turns by `angle` (...; degrees, clockwise on the screen) about `center` (..., 2; pixels),
+    then moves by `shift` (..., 2; pixels). Returns (..., 2, 3)."""
+    radians = torch.deg2rad(angle)
+    cos, sin = torch.cos(radians), torch.sin(radians)
+    rotation = torch.stack((torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)), -2)
+    translation = center + shift - (rotation @ center[..., None])[..., 0]
+    return torch.cat((rotation, translation[..., None]), -1)
+
+
+def inverse(T: Tensor) -> Tensor:
+    """T⁻¹ of a rigid map: R⁻¹ = Rᵀ."""
+    rotation = T[..., :2].transpose(-1, -2)
+    return torch.cat((rotation, -rotation @ T[..., 2:]), -1)
+
+
+def transform(T: Tensor, points: Tensor) -> Tensor:
+    """T (..., 2, 3) applied to points (..., N, 2)."""
+    return points @ T[..., :2].transpose(-1, -2) + T[..., None, :, 2]
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """The four corners (..., 4, 2) of boxes (..., 4), clockwise from the top left."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), -1).unflatten(-1, (4, 2))
+
+
+def enclosing(points: Tensor) -> Tensor:
+    """The smallest boxes (..., 4) around points (..., N, 2)."""
+    return torch.cat((points.amin(-2), points.amax(-2)), -1)
+
+
+def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str) -> Tensor:
+    """Image i turned and moved by T[i], bilinear.
+
+    images: (N, C, H, W), image i in the top left `sizes[i]` = (w, h) of its plane, the rest padding.
+    T: (N, 2, 3). fill: what comes from outside the image's own frame: its "reflect"ion, or "constant" 0.
+    Each image is reflected within its own size (reflecting the batch would reflect the padding, and
+    H2RBox's authors report that black borders teach a network the angle). The padding stays 0.
+    """
+    height, width = images.shape[-2:]
+    ys, xs = torch.meshgrid(torch.arange(height, dtype=T.dtype, device=T.device) + 0.5,
+                            torch.arange(width, dtype=T.dtype, device=T.device) + 0.5, indexing="ij")
+    pixels = torch.stack((xs, ys), -1)  # (H, W, 2): pixel centres
+    size = sizes.to(T)[:, None, None]  # (N, 1, 1, 2)
+    source = transform(inverse(T), pixels.flatten(0, 1)).unflatten(1, (height, width))  # (N, H, W, 2)
+    kept = (pixels < size).all(-1)
+    if fill == "constant":
+        kept = kept & (source >= 0).all(-1) & (source <= size).all(-1)
+    else:
+        source = size - (source.remainder(2 * size) - size).abs()
+    source = torch.minimum(source.clamp(min=0.5), size - 0.5)  # so that no padding is mixed in
+    grid = 2 * source / torch.tensor([width, height]).to(T) - 1
+    warped = torch.nn.functional.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
+    return warped * kept[:, None]
+
+
+def largest_crop(width: float, height: float, angle: float) -> tuple[float, float]:
+    """(w, h) of the largest upright rectangle, by area, inside a W×H image turned by `angle` degrees about
+    its centre. The rectangle shares that centre."""
+    angle = math.radians(angle)
+    sin, cos = abs(math.sin(angle)), abs(math.cos(angle))
+    long, short = max(width, height), min(width, height)
+    if short <= 2 * sin * cos * long or abs(sin - cos) < 1e-9:
+        # two corners of the crop touch the long sides, the other two lie on the line between them
+        half = short / 2
+        return (half / sin, half / cos) if width >= height else (half / cos, half / sin)
+    square = cos * cos - sin * sin
+    return (width * cos - height * sin) / square, (height * cos - width * sin) / square
+
+
+def rotated_boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum-area rectangles of point sets, by rotating calipers (shapely's oriented_envelope).
+
+    points: (B, K, 2) pixels. Returns corners (B, 4, 2), clockwise on the screen, and (B, 5): centre x, y,
+    width ≥ height in pixels, and the angle of the width from the x axis in degrees, in [-90, 90).
+    Degenerate sets (a line, a point) give a rectangle without height, or without size.
+    """
+    points = np.asarray(points, np.float64)
+    rings = np.zeros((len(points), 4, 2))
+    if len(points) == 0:
+        return rings, np.zeros((0, 5))
+    for i, envelope in enumerate(shapely.oriented_envelope(shapely.multipoints(list(points)))):
+        found = shapely.get_coordinates(envelope)
+        if len(found) == 5:
+            rings[i] = found[:4]
+        else:  # a point or a line: go there and come back
+            rings[i] = found[[0, -1, -1, 0]]
+    first, second = rings[:, 1] - rings[:, 0], rings[:, 2] - rings[:, 1]
+    clockwise = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] >= 0
+    rings = np.where(clockwise[:, None, None], rings, rings[:, ::-1])
+    sides = rings[:, 1:3] - rings[:, 0:2]  # (B, 2, 2): two neighbouring sides
+    lengths = np.linalg.norm(sides, axis=-1)
+    longer = lengths.argmax(1)
+    rows = np.arange(len(rings))
+    x, y = sides[rows, longer].T
+    angle = (np.degrees(np.arctan2(y, x)) + 90) % 180 - 90
+    return rings, np.column_stack((rings.mean(1), lengths[rows, longer], lengths[rows, 1 - longer], angle))
+
+
+def hulls(points: np.ndarray) -> list[np.ndarray]:
+    """Convex hulls of point sets (B, K, 2): one (V, 2) ring each, open; V < 3 where the set is a line or a point."""
+    if len(points) == 0:
+        return []
+    rings = [shapely.get_coordinates(hull) for hull in shapely.convex_hull(shapely.multipoints(list(points)))]
+    return [ring[:-1] if len(ring) > 2 else ring for ring in rings]
+
+
+def polygon(parts: list[np.ndarray]) -> shapely.Geometry:
+    """The area that an object's outlines (each (V, 2)) cover, as one valid shapely geometry."""
+    return shapely.union_all([shapely.make_valid(shapely.Polygon(part)) for part in parts if len(part) >= 3])

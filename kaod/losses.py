@@ -1,0 +1,127 @@
+"""The keypoint loss (equations 1 and 2): two views, one matching, one mask.
+
+Names: M locations, K keypoints. o: a location on image I. P(o): its keypoints. T: the map from I to the
+second view I_T = T I. P_T: keypoints predicted on I_T. P'_T = T⁻¹ P_T: the same, back on I. m: 1 where the
+object is still in the frame of I_T. All points are in pixels of I or of I_T.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+from torch_linear_assignment import batch_linear_assignment
+
+from .geometry import inverse, transform
+from .params import Keypoints
+
+
+def keypoints_to_boxes(offsets: Tensor, sharpness: float) -> Tensor:
+    """Softmin and softmax over the K keypoints: FCOS's four distances (..., 4), left top right bottom.
+
+    offsets: (..., K, 2) from the location, in anchor sizes. Σ softmax(s u) u tends to max u as the sharpness s
+    grows, stays below it, and gives every keypoint a share of the gradient.
+    """
+    high = (torch.softmax(sharpness * offsets, -2) * offsets).sum(-2)  # (..., 2): right, bottom
+    low = (torch.softmax(-sharpness * offsets, -2) * offsets).sum(-2)  # (..., 2): left, top
+    return torch.cat((-low, high), -1)
+
+
+def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, levels: Tensor, reading: str) -> Tensor:
+    """The field of keypoints at places between its locations.
+
+    field: (N, L, K, 2), one row per location, levels one after the other, each row by row. points: (M, 2)
+    pixels; image, level: (M,) say where to read. levels: (levels, 5) int: first row, height, width, and stride
+    in y and x. torchvision's locations sit at i·stride, so the index is x / stride. Outside the outermost
+    locations the field goes on as it is there. Returns (M, K, 2).
+
+    `grid_sample` would do the same for one level and equally many points per photo; the locations here are
+    scattered over both.
+    """
+    start, height, width, stride_y, stride_x = levels[level].unbind(1)
+    size = torch.stack((width, height), 1)
+    index = points / torch.stack((stride_x, stride_y), 1)
+    index = torch.minimum(index.clamp(min=0), (size - 1).to(index))
+
+    def at(column, row):
+        return field[image, start + row * width + column]
+
+    if reading == "nearest":
+        return at(*(index + 0.5).floor().long().unbind(1))
+    low = index.floor().long()
+    high = torch.minimum(low + 1, size - 1)
+    wx, wy = (index - low)[:, :, None, None].unbind(1)  # each (M, 1, 1)
+    (x0, y0), (x1, y1) = low.unbind(1), high.unbind(1)
+    return (at(x0, y0) * (1 - wx) * (1 - wy) + at(x1, y0) * wx * (1 - wy)
+            + at(x0, y1) * (1 - wx) * wy + at(x1, y1) * wx * wy)
+
+
+def visible(boxes: Tensor, T: Tensor, size: Tensor, lattice: int = 16) -> Tensor:
+    """The share (M,) of each transformed box that lies in the frame, counted on a lattice of points.
+
+    boxes: (M, 4) on I. T: (M, 2, 3). size: (M, 2), width and height of the frame. 16 × 16 points tell the area
+    to about half a percent, all on the device; shapely would cut exactly, one box at a time.
+    """
+    ticks = (torch.arange(lattice, device=boxes.device, dtype=boxes.dtype) + 0.5) / lattice
+    unit = torch.cartesian_prod(ticks, ticks)  # (lattice², 2)
+    points = transform(T, boxes[:, None, :2] + unit * (boxes[:, None, 2:] - boxes[:, None, :2]))
+    return ((points >= 0) & (points <= size[:, None])).all(-1).to(boxes).mean(1)
+
+
+def object_mask(o: Tensor, boxes: Tensor, T: Tensor, size: Tensor) -> Tensor:
+    """The paper's mask m (M,): T(o) lies in the frame, and so does 90 % of the object's transformed box."""
+    moved = transform(T, o[:, None])[:, 0]
+    return ((moved >= 0) & (moved <= size)).all(-1) & (visible(boxes, T, size) >= 0.9)
+
+
+def point_costs(P: Tensor, Q: Tensor, smooth_l1: float) -> Tensor:
+    """Smooth L1 between all pairs, summed over x and y: (M, K, 2) and (M, K, 2) to (M, K, K)."""
+    K = P.shape[1]
+    return smooth_l1_loss(P[:, :, None].expand(-1, -1, K, -1), Q[:, None].expand(-1, K, -1, -1),
+                          reduction="none", beta=smooth_l1).sum(-1)
+
+
+def match(costs: Tensor) -> Tensor:
+    """Hungarian matching of M problems at once: (M, K, K) costs to (M, K) columns, one for each row.
+
+    The cost is the loss itself, so that the matching minimises equation 1. Raises ValueError on NaN.
+    """
+    if torch.isnan(costs).any():
+        raise ValueError("the keypoint matching got NaN: a keypoint of one of the two views is not finite")
+    return batch_linear_assignment(costs.detach().float())
+
+
+def matched_costs(P: Tensor, Q: Tensor, hungarian: bool, smooth_l1: float) -> Tensor:
+    """The loss of each of P's points (M, K) against its partner in Q: matched, or index to index."""
+    if hungarian:
+        columns = match(point_costs(P, Q, smooth_l1))
+        Q = Q.gather(1, columns[..., None].expand_as(Q))
+    return smooth_l1_loss(P, Q, reduction="none", beta=smooth_l1).sum(-1)
+
+
+def keypoint_loss(P: Tensor, P_T: Tensor, T: Tensor, mask: Tensor, area: Tensor, hungarian: bool,
+                  settings: Keypoints) -> Tensor:
+    """Equation 1: Σ_o m(o) Σ_k |p_k − p'_σ(k)|, with P'_T = T⁻¹ P_T (equation 2) and σ the matching.
+
+    P: (M, K, 2) on I. P_T: (M, K, 2) on I_T, read at T(o). T: (M, 2, 3). mask: (M,). area: (M,) px², of the
+    objects' boxes; distances are divided by its root, so that small and large objects count alike.
+    """
+    P_back = transform(inverse(T), P_T)  # equation 2
+    if settings.gradient == "first":
+        P_back = P_back.detach()
+    if settings.gradient == "second":
+        P = P.detach()
+    P, P_back, area = P[mask], P_back[mask], area[mask]
+    if settings.normalize:
+        scale = area.sqrt()[:, None, None]
+        P, P_back = P / scale, P_back / scale
+    costs = matched_costs(P, P_back, hungarian, settings.smooth_l1)  # equation 1
+    return costs.sum() if settings.reduction == "sum" else costs.sum() / max(1, costs.numel())
+
+
+def spread(points: Tensor, boxes: Tensor) -> Tensor:
+    """The collapse gauge (M,): mean distance between two keypoints over the box's diagonal.
+
+    0: all points in one place. K points spread evenly on the box's outline give about 0.5.
+    """
+    K = points.shape[1]
+    pairs = torch.cdist(points, points).sum((1, 2)) / (K * (K - 1))
+    return pairs / (boxes[:, 2:] - boxes[:, :2]).norm(dim=1).clamp(min=1e-6)

@@ -1,0 +1,268 @@
+"""The detector: torchvision's FCOS, with keypoints in place of its four distances.
+
+Every location o of every FPN level predicts classes, a centerness and K keypoints. The box is derived from
+the keypoints, so that FCOS's own matching, losses, decoding and suppression work unchanged, and the
+comparison with the baseline isolates the head. Known of torchvision's FCOS: locations sit at i·stride (not
+in the middle of their cell); sizes must be padded to 128 (at 800 px the strides of P6 and P7 come out as 61
+and 114 otherwise); `num_classes` counts the background.
+"""
+
+import io
+import math
+import pickle
+from dataclasses import asdict
+from functools import partial
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model, get_weight
+from torchvision.models.detection import FCOS, _utils
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
+from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from . import losses, params
+from .geometry import rigid, transform, warp_images
+
+STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
+WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
+
+
+def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
+    """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in
+    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views.
+
+    fetch: false builds the same layers without pretrained weights, for a checkpoint to fill. Raises
+    RuntimeError where the weights cannot be had, with what to do.
+    """
+    if settings.weights == "imagenet":
+        weights = get_weight(f"{WEIGHTS[settings.backbone]}.IMAGENET1K_V1")
+        try:
+            body = get_model(settings.backbone, weights=weights if fetch else None,
+                             norm_layer=FrozenBatchNorm2d)
+        except (URLError, OSError, RuntimeError) as error:
+            raise RuntimeError(
+                f"no ImageNet weights for {settings.backbone} ({error}); fetch {weights.url} on another machine "
+                f"and put it into {torch.hub.get_dir()}/checkpoints/, or set model.weights: none") from None
+        for block in (body.conv1, body.layer1):
+            block.requires_grad_(False)
+    else:
+        body = get_model(settings.backbone, weights=None, norm_layer=partial(nn.GroupNorm, 32))
+    width = body.fc.in_features
+    return BackboneWithFPN(
+        body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [width // 4, width // 2, width],
+        settings.fpn_channels, LastLevelP6P7(settings.fpn_channels, settings.fpn_channels))
+
+
+class KeypointBranch(FCOSRegressionHead):
+    """FCOS's regression tower with 2K channels, the K offsets (dx, dy) from the location, as its last layer."""
+
+    def __init__(self, channels: int, k: int, convs: int, radius: float):
+        super().__init__(channels, 1, convs)
+        self.bbox_reg = nn.Conv2d(channels, 2 * k, 3, padding=1)
+        nn.init.normal_(self.bbox_reg.weight, std=0.01)
+        # start on a circle: points that start together get the same gradient, and stay together
+        angles = torch.arange(k) * 2 * math.pi / k
+        self.bbox_reg.bias.data = (radius * torch.stack((angles.cos(), angles.sin()), 1)).flatten()
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Offsets (N, L, K, 2) in anchor sizes, signed, and centerness (N, L, 1), over all levels."""
+        offsets, centerness = [], []
+        for level in features:
+            hidden = self.conv(level)
+            offsets.append(self.bbox_reg(hidden).permute(0, 2, 3, 1).flatten(1, 2).unflatten(-1, (-1, 2)))
+            centerness.append(self.bbox_ctrness(hidden).permute(0, 2, 3, 1).flatten(1, 2))
+        return torch.cat(offsets, 1), torch.cat(centerness, 1)
+
+
+class KeypointHead(FCOSHead):
+    """FCOS's head whose four distances come from keypoints."""
+
+    def __init__(self, channels: int, k: int, num_classes: int, convs: int, sharpness: float, radius: float):
+        super().__init__(channels, 1, num_classes, convs)
+        self.regression_head = KeypointBranch(channels, k, convs, radius)
+        self.sharpness = sharpness
+
+    def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
+        offsets, centerness = self.regression_head(features)
+        return {"cls_logits": self.classification_head(features), "offsets": offsets,
+                "bbox_regression": losses.keypoints_to_boxes(offsets, self.sharpness), "bbox_ctrness": centerness}
+
+    def compute_loss(self, targets, head_outputs, anchors, matched_idxs) -> dict[str, Tensor]:
+        """FCOS's three losses, and beside them which object each location learns: FCOS tells only its head."""
+        found = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        return {**found, "matched": torch.stack(matched_idxs)}
+
+
+def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (L, 4), around their location."""
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    sizes = anchors[:, 2:] - anchors[:, :2]
+    return centers[:, None] + sizes[:, None] * offsets
+
+
+class KAOD(FCOS):
+    """FCOS with a keypoint head, trained on two views of each image.
+
+    The keypoint loss is taken where FCOS's own targets put an object. Random draws come from torch's global
+    generator.
+    """
+
+    def __init__(self, *args, settings: params.Keypoints, kpl: bool, hm: bool, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.settings, self.kpl, self.hm = settings, kpl, hm
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None):
+        """Training: the losses, "spread" (the collapse gauge, no gradient) among them. Else detections:
+        dicts of boxes (n, 4), labels, scores (n,) and keypoints (n, K, 2), in pixels of the given images."""
+        if not self.training:
+            return super().forward(images)
+        images, targets = self.transform(images, targets)
+        views = images.tensors
+        count = len(views)
+        sizes = views.new_tensor([(w, h) for h, w in images.image_sizes])  # (N, 2)
+        if self.kpl:
+            T = self.random_maps(sizes)
+            views = torch.cat((views, warp_images(views, T, sizes, self.settings.fill)))
+        features = list(self.backbone(views).values())
+        outputs = self.head(features)
+        anchors = self.anchor_generator(images, features)
+        grids = [feature.shape[-2:] for feature in features]
+        first = {key: value[:count] for key, value in outputs.items()}
+        found, matched = self.matched_losses(targets, first, anchors, grids)
+        points = absolute(first["offsets"], anchors[0])
+        image, location = (matched >= 0).nonzero(as_tuple=True)
+        boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
+        if self.kpl:
+            second = {key: value[count:] for key, value in outputs.items()}
+            found["keypoints"] = self.settings.beta * self.two_view_loss(
+                points, absolute(second["offsets"], anchors[0]), T, sizes, image, location, boxes, anchors[0],
+                grids, views.shape[-2:])
+            if self.settings.supervise_view:
+                moved = [self.moved_targets(*each) for each in zip(targets, T, sizes)]
+                again = self.matched_losses(moved, second, anchors, grids)[0]["classification"]
+                found["classification"] = (found["classification"] + again) / 2
+        with torch.no_grad():
+            gauge = losses.spread(points[image, location], boxes)
+            found["spread"] = gauge.sum() / max(1, len(gauge))
+        return found
+
+    def random_maps(self, sizes: Tensor) -> Tensor:
+        """T (N, 2, 3): a uniform turn and shift of each image about its own centre. sizes: (N, 2), w h."""
+        draws = 2 * torch.rand(len(sizes), 3) - 1  # on the CPU: the same maps on any device
+        draws = draws.to(sizes)
+        return rigid(draws[:, 0] * self.settings.angle, draws[:, 1:] * self.settings.shift * sizes, sizes / 2)
+
+    def matched_losses(self, targets, outputs, anchors, grids) -> tuple[dict[str, Tensor], Tensor]:
+        """FCOS's three losses, and the object that each location learns (N, L), -1 for none."""
+        found = self.compute_loss(targets, outputs, anchors, [h * w for h, w in grids])
+        return found, found.pop("matched")
+
+    def two_view_loss(self, P, P_T, T, sizes, image, location, boxes, anchors, grids, padded) -> Tensor:
+        """Equations 1 and 2 over the matched locations, or over all (where no object is, m asks for T(o) only).
+
+        P, P_T: (N, L, K, 2) pixels. image, location, boxes: (M,), (M,), (M, 4) of the M matched locations.
+        """
+        if self.settings.locations == "all":
+            every = torch.ones(P.shape[:2], dtype=torch.bool, device=P.device)
+            found = P.new_zeros(*P.shape[:2], 4)
+            found[image, location] = boxes
+            image, location = every.nonzero(as_tuple=True)
+            boxes = found[image, location]
+        lengths = torch.tensor([h * w for h, w in grids])
+        levels = torch.tensor([[start - h * w, h, w, padded[0] // h, padded[1] // w]
+                               for start, (h, w) in zip(lengths.cumsum(0).tolist(), grids)], device=P.device)
+        level = torch.arange(len(grids)).repeat_interleave(lengths).to(P.device)[location]
+        o = (anchors[location, :2] + anchors[location, 2:]) / 2  # (M, 2)
+        empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
+        near = torch.cat((o, o), 1)
+        m = losses.object_mask(o, torch.where(empty[:, None], near, boxes), T[image], sizes[image])
+        anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
+        area = torch.where(empty, anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
+        read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels,
+                                 self.settings.reading)
+        return losses.keypoint_loss(P[image, location], read, T[image], m, area, self.hm, self.settings)
+
+    def moved_targets(self, target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
+        """Objects of the second view: their centre mapped by T, their size kept; those that left are dropped."""
+        half = (target["boxes"][:, 2:] - target["boxes"][:, :2]) / 2
+        centers = transform(T, target["boxes"][:, :2] + half)
+        inside = ((centers >= 0) & (centers <= size)).all(1)
+        boxes = torch.cat((centers - half, centers + half), 1)
+        return {"boxes": boxes[inside], "labels": target["labels"][inside]}
+
+    def postprocess_detections(self, head_outputs, anchors, image_shapes) -> list[dict[str, Tensor]]:
+        """torchvision's, with each detection's keypoints kept: scores √(class · centerness), the best
+        candidates of each level, class-wise suppression."""
+        detections = []
+        for i, shape in enumerate(image_shapes):
+            boxes, scores, labels, points = [], [], [], []
+            for logits, regression, centerness, offsets, anchor in zip(
+                    *(head_outputs[key] for key in ("cls_logits", "bbox_regression", "bbox_ctrness", "offsets")),
+                    anchors[i]):
+                score = torch.sqrt(logits[i].sigmoid() * centerness[i].sigmoid()).flatten()
+                candidates = (score > self.score_thresh).nonzero()[:, 0]
+                score, best = score[candidates].topk(_utils._topk_min(candidates, self.topk_candidates, 0))
+                location = candidates[best] // logits.shape[-1]
+                boxes.append(self.box_coder.decode(regression[i][location], anchor[location]))
+                scores.append(score)
+                labels.append(candidates[best] % logits.shape[-1])
+                points.append(absolute(offsets[i][location], anchor[location]))
+            boxes = clip_boxes_to_image(torch.cat(boxes), shape)
+            scores, labels = torch.cat(scores), torch.cat(labels)
+            kept = batched_nms(boxes, scores, labels, self.nms_thresh)[:self.detections_per_img]
+            detections.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept],
+                               "keypoints": torch.cat(points)[kept]})
+        return detections
+
+
+DETECTION = params.Evaluate(batch=16, score_thresh=0.05, nms_thresh=0.6, detections=100)
+
+
+def build(settings: params.Model, keypoints: params.Keypoints, variant: params.Variant, num_classes: int, k: int,
+          detection: params.Evaluate = DETECTION, fetch: bool = True) -> FCOS:
+    """The detector of one variant; its weights come from torch's global generator.
+
+    num_classes: without background. k: keypoints per location (unused by FCOS), at least 2. fetch: whether
+    pretrained weights are wanted, not only their architecture.
+    """
+    if k < 2:
+        raise ValueError(f"k: expected at least 2 keypoints, since the box of one has no area; got {k}")
+    body = backbone(settings, fetch)
+    anchors = AnchorGenerator(tuple((stride * settings.anchor_scale,) for stride in STRIDES),
+                              ((1.0,),) * len(STRIDES))
+    shared = dict(
+        backbone=body, num_classes=num_classes + 1, min_size=settings.min_size, max_size=settings.max_size,
+        anchor_generator=anchors, center_sampling_radius=settings.center_sampling / settings.anchor_scale,
+        score_thresh=detection.score_thresh, nms_thresh=detection.nms_thresh,
+        detections_per_img=detection.detections, size_divisible=128)
+    if variant.model == "fcos":
+        return FCOS(head=FCOSHead(body.out_channels, 1, num_classes + 1, settings.head_convs), **shared)
+    head = KeypointHead(body.out_channels, k, num_classes + 1, settings.head_convs, settings.sharpness,
+                        settings.spread)
+    return KAOD(head=head, settings=keypoints, kpl=variant.kpl, hm=variant.hm, **shared)
+
+
+def to_bytes(model: FCOS, profile: params.Profile, variant: params.Variant, classes: list[str], k: int) -> bytes:
+    """The weights, and all that is needed to build the model again, as a file's content."""
+    buffer = io.BytesIO()
+    torch.save({"weights": model.state_dict(), "classes": classes, "k": k, "variant": asdict(variant),
+                "model": asdict(profile.model), "keypoints": asdict(profile.keypoints)}, buffer)
+    return buffer.getvalue()
+
+
+def load(path, device="cpu", detection: params.Evaluate = DETECTION) -> tuple[FCOS, list[str]]:
+    """A trained detector, ready to predict, and its classes' names. Raises ValueError that names the file."""
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        model = build(params.Model(**saved["model"]), params.Keypoints(**saved["keypoints"]),
+                      params.Variant(**saved["variant"]), len(saved["classes"]), saved["k"], detection, fetch=False)
+        model.load_state_dict(saved["weights"])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; `dvc repro` trains the pipeline's models") from None
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a checkpoint of this version of kaod ({error})") from None
+    return model.to(device).eval(), saved["classes"]

@@ -1,0 +1,96 @@
+"""Runs notebooks so that the same inputs give the same bytes.
+
+`python -m kaod.nb source NAME`   notebooks/NAME.ipynb without its outputs → runs/notebooks/NAME.ipynb, so that
+                                  outputs edited in JupyterLab rerun nothing
+`python -m kaod.nb run NAME`      that, executed by papermill → runs/<profile>/notebooks/NAME.ipynb
+`python -m kaod.nb publish`       the executed copies → notebooks/, to be committed
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from . import ROOT, files, params
+
+
+def normalise(notebook, outputs: bool):
+    """In place: no times, no random ids, no trace of the machine; without `outputs`, as it was written.
+
+    Cells are numbered; the metadata keep the kernel's name, the language, and the cells' tags.
+    """
+    notebook.cells = [cell for cell in notebook.cells if outputs or "injected-parameters" not in
+                      cell.metadata.get("tags", [])]
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.id = f"cell-{number:02d}"
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            if not outputs:
+                cell.outputs, cell.execution_count = [], None
+            for output in cell.outputs:
+                if output.output_type in ("display_data", "execute_result"):
+                    output.metadata = {}
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+                         "language_info": {"name": "python"}}
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def to_bytes(notebook) -> bytes:
+    return (nbformat.writes(notebook, version=4).rstrip("\n") + "\n").encode()
+
+
+def read(path: Path):
+    """Raises ValueError that names the file."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such notebook") from None
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError) as error:
+        raise ValueError(f"{path}: not a notebook ({error})") from None
+
+
+def execute(source: Path, target: Path) -> None:
+    """Runs a notebook by papermill in the notebooks' folder; the target is written when all cells ran.
+
+    Raises papermill's PapermillExecutionError, which shows the cell and its traceback.
+    """
+    # the kernel imports this very package, also in a clone other than the one that pip installed
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, target.name)
+        papermill.execute_notebook(str(source), str(result), cwd=str(ROOT / "notebooks"), progress_bar=None,
+                                   kernel_name="python3")
+        files.write_bytes(target, to_bytes(normalise(read(result), outputs=True)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m kaod.nb", description="Runs notebooks reproducibly.")
+    parser.add_argument("action", choices=("source", "run", "publish"))
+    parser.add_argument("name", nargs="?", help="the notebook, without .ipynb")
+    given = parser.parse_args()
+    executed = params.load()[0].runs / "notebooks"
+    if given.action == "publish":
+        for path in sorted(executed.glob("*.ipynb")):
+            files.write_bytes(ROOT / "notebooks" / path.name, path.read_bytes())
+        return
+    if given.name is None:
+        parser.error("expected the name of a notebook")
+    name = f"{given.name}.ipynb"
+    if given.action == "source":
+        notebook = normalise(read(ROOT / "notebooks" / name), outputs=False)
+        files.write_bytes(ROOT / "runs" / "notebooks" / name, to_bytes(notebook))
+    else:
+        execute(ROOT / "runs" / "notebooks" / name, executed / name)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, papermill.PapermillExecutionError) as error:
+        sys.exit(f"kaod.nb: {error}")

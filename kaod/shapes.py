@@ -1,0 +1,154 @@
+"""Draws the embedded data set: small photos of seven shapes, in the VOC devkit's layout.
+
+The classes differ in vertex count and symmetry, and their median count, 16, is that of the paper's rule
+for VOC (17 → K = 16). Every object stands within ±30° of upright, so that a detector has to be robust to
+turn to do well on the rotated test set. Same seed, same bytes.
+"""
+
+import colorsys
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+from tqdm import tqdm
+
+from .datasets import Sample, write_voc
+from .geometry import polygon
+
+SCALE = 3  # drawn larger, then reduced: smooth edges
+
+
+def _ring(radii, start=-90.0) -> np.ndarray:
+    """Corners at equal angles with these radii, the first one on top."""
+    angles = np.radians(start + np.arange(len(radii)) * 360 / len(radii))
+    return np.stack((np.cos(angles), np.sin(angles)), 1) * np.asarray(radii)[:, None]
+
+
+def _drop() -> np.ndarray:
+    """16 corners: a tip on top of a round body."""
+    t = np.arange(16) * 2 * math.pi / 16
+    return np.stack((0.75 * np.sin(t) * np.sin(t / 2) ** 1.5, -np.cos(t)), 1)
+
+
+def _crescent() -> np.ndarray:
+    """20 corners: an outer arc of 11, and back along an inner arc of 9."""
+    outer = np.radians(np.linspace(50, 310, 11))
+    inner = np.linspace(310, 50, 11)[1:-1]
+    inner = np.radians(180 + (inner - 180) * 0.93)
+    return np.concatenate((np.stack((np.cos(outer), np.sin(outer)), 1),
+                           np.stack((0.35 + 0.72 * np.cos(inner), 0.80 * np.sin(inner)), 1)))
+
+
+def _gear() -> np.ndarray:
+    """32 corners: eight teeth of four."""
+    return _ring(np.tile([1.0, 1.0, 0.7, 0.7], 8), start=-95.6)
+
+
+OUTLINES = {  # name: corners in a frame of about [-1, 1], upright; listed by name, as VOC's classes are
+    "crescent": _crescent(),  # 20 corners, one mirror axis
+    "cross": np.array([(-.25, -1), (.25, -1), (.25, -.45), (.75, -.45), (.75, .05), (.25, .05), (.25, 1), (-.25, 1),
+                       (-.25, .05), (-.75, .05), (-.75, -.45), (-.25, -.45)]),  # 12, one mirror axis
+    "drop": _drop(),  # 16, one mirror axis
+    "ellipse": _ring(np.ones(24)) * (0.5, 1.0),  # 24, two mirror axes
+    "gear": _gear(),  # 32, turns into itself by 45°
+    "l": np.array([(-.6, -1), (-.1, -1), (-.1, .5), (.6, .5), (.6, 1), (-.6, 1)]),  # 6, no symmetry
+    "star": _ring(np.tile([1.0, 0.42], 5)),  # 10, turns into itself by 72°
+}
+
+
+def _colour(rng, hue: float | None = None) -> np.ndarray:
+    """A colour around a hue, or a greyish one of any hue. Objects have a typical colour, as bananas do, but stray
+    from it so far that colour alone does not tell the classes apart."""
+    if hue is None:
+        return 255 * np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.35), rng.uniform(0.25, 0.9)))
+    return 255 * np.array(colorsys.hsv_to_rgb((hue + rng.normal(0, 0.07)) % 1, rng.uniform(0.5, 1),
+                                              rng.uniform(0.5, 0.95)))
+
+
+def _texture(rng, size: int, colour) -> Image.Image:
+    """A colour with one of three textures: blotches, stripes, or a gradient. On the scale of the drawing."""
+    kind = rng.integers(3)
+    if kind == 0:
+        cells = int(rng.integers(3, 12))
+        pattern = np.asarray(Image.fromarray(rng.integers(0, 256, (cells, cells), np.uint8)).resize(
+            (size, size), Image.Resampling.BICUBIC), np.float64) / 255 - 0.5
+    else:
+        ys, xs = np.mgrid[:size, :size] / size
+        angle = rng.uniform(0, math.pi)
+        along = xs * math.cos(angle) + ys * math.sin(angle)
+        pattern = 0.5 * np.sin(along * rng.uniform(15, 60)) if kind == 1 else along - 0.5
+    shades = np.asarray(colour) + pattern[..., None] * rng.uniform(5, 30)
+    image = Image.fromarray(np.clip(shades, 0, 255).astype(np.uint8))
+    return image.resize((size * SCALE, size * SCALE), Image.Resampling.BILINEAR)
+
+
+def _object(rng, size: int) -> tuple[int, np.ndarray]:
+    """A class and its outline, in pixels: log-uniform in size, within ±30° of upright, inside the frame."""
+    label = int(rng.integers(len(OUTLINES)))
+    extent = size * math.exp(rng.uniform(math.log(0.22), math.log(0.80)))  # the longer side, upright
+    outline = list(OUTLINES.values())[label]
+    angle = math.radians(rng.uniform(-30, 30))
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    points = outline * rng.uniform(0.85, 1.15, 2) @ turn
+    points = points * extent / 2
+    low, high = points.min(0), points.max(0)
+    return label + 1, points - low + rng.uniform(0, np.maximum(size - (high - low), 1))
+
+
+def draw(rng, size: int):
+    """One photo: (image, instance mask, labels, outlines). Later objects lie over earlier ones."""
+    image = _texture(rng, size, _colour(rng))
+    mask = Image.new("P", (size * SCALE, size * SCALE))
+    canvas = ImageDraw.Draw(image)
+    for _ in range(rng.integers(4, 13)):  # clutter: lines, arcs and small blobs
+        place, reach = rng.uniform(0, size, 2) * SCALE, rng.uniform(3, 0.14 * size, 2) * SCALE
+        colour = tuple(int(v) for v in _colour(rng, rng.uniform()))
+        kind = rng.integers(3)
+        if kind == 0:
+            canvas.line([*place, *(rng.uniform(0, size, 2) * SCALE)], colour, int(rng.integers(1, 3)) * SCALE)
+        elif kind == 1:
+            canvas.polygon([tuple(place + reach * rng.uniform(-0.6, 0.6, 2)) for _ in range(3)], colour)
+        else:
+            start = rng.uniform(0, 360)
+            canvas.arc([*(place - reach), *(place + reach)], start, start + rng.uniform(60, 200), colour, 2 * SCALE)
+    labels, outlines, areas = [], [], []
+    wanted = int(rng.integers(1, 5))
+    for _ in range(20):
+        if len(labels) == wanted:
+            break
+        label, points = _object(rng, size)
+        area = polygon([points])
+        # partly overlapping, but at least 65 % of each object stays visible
+        covered = [area.intersection(other).area / other.area for other in areas]
+        if any(share > 0.35 for share in covered) or any(
+                area.intersection(other).area > 0.5 * area.area for other in areas):
+            continue
+        stencil = Image.new("L", image.size)
+        drawn = [tuple(point) for point in points * SCALE]
+        ImageDraw.Draw(stencil).polygon(drawn, 255)
+        image.paste(_texture(rng, size, _colour(rng, label / len(OUTLINES))), mask=stencil)
+        labels.append(label)
+        outlines.append(points)
+        areas.append(area)
+        ImageDraw.Draw(mask).polygon(drawn, len(labels))
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BOX).filter(
+        ImageFilter.GaussianBlur(rng.uniform(0, 0.7))), np.float64)
+    pixels = np.clip(pixels + rng.normal(0, rng.uniform(1, 6), pixels.shape), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels), mask.resize((size, size), Image.Resampling.NEAREST), labels, outlines
+
+
+def write(folder, settings, sets: list[str]) -> None:
+    """Draws `settings.train` photos into the set sets[0] and `settings.test` into sets[1], below `folder`."""
+    classes = list(OUTLINES)
+    for number, (name, count) in enumerate(zip(sets, (settings.train, settings.test))):
+        samples, images, masks = [], [], []
+        for index in tqdm(range(count), f"drawing {name}", disable=None):
+            rng = np.random.default_rng([settings.seed, number, index])
+            image, mask, labels, outlines = draw(rng, settings.size)
+            boxes = np.array([np.concatenate((points.min(0), points.max(0))) for points in outlines], np.float32)
+            samples.append(Sample(
+                f"{number}{index:05d}.jpg", (settings.size, settings.size), boxes.reshape(-1, 4),
+                np.array(labels, np.int64), np.zeros(len(labels), bool), [[points] for points in outlines]))
+            images.append(image)
+            masks.append(mask)
+        write_voc(folder, name, samples, images, classes, masks)

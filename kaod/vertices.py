@@ -1,0 +1,103 @@
+"""Counts the vertices of the objects' outlines and picks K, the number of keypoints, from their median.
+
+The paper: "the median number of vertices of VOC's masks is 17", hence K = 16 and its multiples.
+
+`python -m kaod.vertices` writes runs/<profile>/vertices.json and runs/<profile>/k.json.
+"""
+
+import sys
+
+import numpy as np
+import shapely
+from PIL import Image
+from tqdm import tqdm
+
+from . import datasets, files, params
+
+VOID = 255
+
+
+def trace(mask: np.ndarray) -> shapely.Geometry:
+    """The exact outline of a boolean mask (H, W), along the pixels' edges: one rectangle for each run of pixels
+    in a row, united. (contourpy is near at hand but cuts corners; rasterio would do the same.)"""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    _, ends = np.nonzero(edges == -1)
+    return shapely.union_all(shapely.box(starts, rows, ends, rows + 1))
+
+
+def simplify(outline: shapely.Geometry, tolerance: float) -> list[np.ndarray]:
+    """The outer rings (V, 2) of an outline, each simplified by Douglas-Peucker to within `tolerance` times its
+    length; parts that vanish are left out."""
+    rings = [part.exterior for part in shapely.get_parts(outline)]
+    rings = [shapely.simplify(shapely.Polygon(ring), tolerance * ring.length) for ring in rings]
+    return [shapely.get_coordinates(ring)[:-1] for ring in rings if not ring.is_empty]
+
+
+def outlines(path) -> list[shapely.Geometry]:
+    """The outline of each instance in a mask of the VOC devkit (values 1, 2, …; 0 is background; the rim of
+    void, 255, belongs to no object)."""
+    try:
+        values = np.asarray(Image.open(path))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a readable mask ({error})") from None
+    if values.ndim != 2:
+        raise ValueError(f"{path}: expected one channel of instance numbers, got shape {values.shape}")
+    return [trace(values == value) for value in np.unique(values) if value not in (0, VOID)]
+
+
+def count(parts: list[np.ndarray]) -> int:
+    """The vertices of one object: the sum over its parts."""
+    return sum(len(part) for part in parts)
+
+
+def choose_k(median: float) -> int:
+    """The multiple of 8 nearest to the median, ties down, at least 8."""
+    return max(8, 8 * int(np.ceil(median / 8 - 0.5)))
+
+
+def vertex_counts(profile: params.Profile) -> list[tuple[str, int]]:
+    """(class, vertices) of each object of the training sets.
+
+    From polygons where the data set has them, as they are; else from the masks in SegmentationObject, whose
+    photos' objects are listed in the order of the masks' values. Raises ValueError where it has neither.
+    """
+    dataset = datasets.load(profile, profile.train_sets)
+    found = []
+    for sample in tqdm(dataset.samples, "counting vertices", disable=None):
+        names = [dataset.classes[label - 1] for label in sample.labels]
+        mask = sample.path.parents[1] / "SegmentationObject" / f"{sample.name}.png"
+        if any(sample.polygons):
+            found += [(name, count(parts)) for name, parts in zip(names, sample.polygons) if parts]
+        elif profile.layout == "voc" and mask.is_file():
+            found += [(name, count(simplify(outline, profile.vertices.tolerance)))
+                      for name, outline in zip(names, outlines(mask))]
+    if not found:
+        raise ValueError(f"{profile.data}: the training sets have neither polygons nor masks to count vertices of; "
+                         f"set {profile.name}.vertices.k to a number in params.yaml")
+    return found
+
+
+def main() -> None:
+    profile, _ = params.load()
+    chosen = profile.vertices.k
+    try:
+        counts = vertex_counts(profile)
+    except ValueError:
+        if chosen == "auto":
+            raise
+        counts = []  # K is given, so nothing depends on the counts
+    median = float(np.median([number for _, number in counts])) if counts else None
+    k = choose_k(median) if chosen == "auto" else chosen
+    by_class = {name: [number for other, number in counts if other == name] for name in {name for name, _ in counts}}
+    files.write_json(profile.runs / "vertices.json", by_class)
+    files.write_json(profile.runs / "k.json", {
+        "k": k, "median": median, "objects": len(counts), "also": [k // 2, 2 * k, 3 * k], "chosen": chosen})
+    print(f"median of {median} vertices over {len(counts):,} objects: K = {k}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"kaod.vertices: {error}")

@@ -1,0 +1,74 @@
+"""Shared by the tests: small settings, and where the real photos are."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kaod import ROOT, params, shapes
+
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real photos that lies beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the real photos in ../shared/data, which are not here")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def tiny():
+    """The profile `tiny` and the models of params.yaml."""
+    return params.load("tiny")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """An empty folder as the repository's root, with its params.yaml; for the stages' own main functions."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for module in ("", ".params", ".train", ".download", ".nb", ".compare"):
+        __import__(f"kaod{module}")
+        monkeypatch.setattr(f"kaod{module}.ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def drawn(tmp_path, tiny):
+    """Eight drawn photos as samples, and their classes."""
+    from kaod import datasets
+
+    profile = tiny[0]
+    shapes.write(tmp_path / "drawn", replace(profile.draw, train=8, test=1), profile.train_sets + profile.test_sets)
+    classes = list(shapes.OUTLINES)
+    return datasets.read_voc(tmp_path / "drawn", profile.train_sets[0], classes), classes
+
+
+def ring(center, radius: float, count: int = 16) -> np.ndarray:
+    turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.asarray(center) + radius * np.stack((np.cos(turn), np.sin(turn)), 1)
+
+
+def found(boxes, labels, scores) -> dict[str, np.ndarray]:
+    """Detections as evaluate.detect returns them."""
+    return {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": np.array(labels, np.int64),
+            "scores": np.array(scores, np.float32)}
+
+
+def sample(boxes, labels, ignore=None, size=(100, 100), polygons=None, path="photo.jpg"):
+    from kaod.datasets import Sample
+
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return Sample(Path(path), size, boxes, np.array(labels, np.int64),
+                  np.zeros(len(boxes), bool) if ignore is None else np.array(ignore, bool),
+                  polygons or [[] for _ in boxes])

@@ -1,0 +1,180 @@
+import functools
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+import zipfile
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from kaod import datasets, download, files, params
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Serves bytes by name; `faults` maps a path to what goes wrong there, once for each entry of its list."""
+
+    content: dict[str, bytes] = {}
+    faults: dict[str, list[str]] = {}
+    asked: list[str | None] = []
+
+    def do_GET(self):
+        self.asked.append(self.headers.get("Range"))
+        body = self.content.get(self.path)
+        fault = self.faults.get(self.path, []) and self.faults[self.path].pop(0)
+        if body is None or fault == "503":
+            return self.send_error(503 if fault else 404)
+        start = int(self.headers["Range"][6:-1]) if "Range" in self.headers and fault != "no range" else 0
+        if start >= len(body):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.end_headers()
+        self.wfile.write(body[start:len(body) // 2] if fault == "cut" else body[start:])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    """(URL of a file, its content, the handler)"""
+    handler = type("Handler", (Server,), {"content": {}, "faults": {}, "asked": []})
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler))
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    handler.content["/a.tar"] = bytes(range(256)) * 400
+    yield f"http://127.0.0.1:{running.server_port}/a.tar", handler.content["/a.tar"], handler
+    running.shutdown()
+    running.server_close()
+
+
+def fetch(url, path, body, md5=None):
+    download.fetch(url, path, md5 or hashlib.md5(body).hexdigest(), len(body))
+
+
+def test_a_cut_connection_is_resumed(server, tmp_path):
+    url, body, handler = server
+    handler.faults["/a.tar"] = ["cut", "503"]
+    fetch(url, tmp_path / "a.tar", body)
+    assert (tmp_path / "a.tar").read_bytes() == body and not (tmp_path / "a.tar.part").exists()
+    assert handler.asked == [None, *[f"bytes={len(body) // 2}-"] * 2]
+
+
+def test_a_server_without_ranges_starts_over(server, tmp_path):
+    url, body, handler = server
+    handler.faults["/a.tar"] = ["no range"]
+    (tmp_path / "a.tar.part").write_bytes(body[:100])
+    fetch(url, tmp_path / "a.tar", body)
+    assert (tmp_path / "a.tar").read_bytes() == body
+
+
+def test_a_complete_part_needs_no_more(server, tmp_path):
+    url, body, _ = server
+    (tmp_path / "a.tar.part").write_bytes(body)
+    fetch(url, tmp_path / "a.tar", body)
+    assert (tmp_path / "a.tar").read_bytes() == body
+
+
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
+    url, body, _ = server
+    with pytest.raises(ValueError, match=r"a\.tar: md5 .* expected 0000"):
+        fetch(url, tmp_path / "a.tar", body, "0000")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_url(server, tmp_path, monkeypatch):
+    url, body, handler = server
+    with pytest.raises(ValueError, match="none.tar: the server answered 404"):
+        fetch(url.replace("a.tar", "none.tar"), tmp_path / "x", body)
+    handler.faults["/a.tar"] = ["503"] * download.TRIES
+    with pytest.raises(ValueError, match="a.tar: the server answered 503"):
+        fetch(url, tmp_path / "x", body)
+    with pytest.raises(ValueError, match="5 times; run again"):
+        fetch("http://127.0.0.1:9/a.tar", tmp_path / "x", body)
+    with pytest.raises(ValueError, match="GB free"):
+        download.fetch(url, tmp_path / "x", "", 10**18)
+
+
+def archive(path, members: dict[str, bytes], link: str | None = None):
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as content:
+            for name, body in members.items():
+                content.writestr(name, body)
+        return path
+    with tarfile.open(path, "w") as content:
+        for name, body in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            content.addfile(member, io.BytesIO(body))
+        if link:
+            member = tarfile.TarInfo("link")
+            member.type, member.linkname = tarfile.SYMTYPE, link
+            content.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.zip"])
+def test_members_that_leave_the_folder_are_refused(tmp_path, name):
+    path = archive(tmp_path / name, {"fine.txt": b"", "../evil.txt": b""})
+    with pytest.raises(ValueError, match="evil.txt"):
+        download.unpack(path, tmp_path / "out")
+    assert not (tmp_path / "evil.txt").exists()
+
+
+def test_links_out_are_refused_and_broken_archives_named(tmp_path):
+    with pytest.raises(ValueError, match="link"):
+        download.unpack(archive(tmp_path / "b.tar", {}, "/etc/passwd"), tmp_path / "out")
+    (tmp_path / "c.tar").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="c.tar"):
+        download.unpack(tmp_path / "c.tar", tmp_path / "out")
+
+
+def test_download_unpacks_once(server, tmp_path, repository):
+    url, _, handler = server
+    body = archive(tmp_path / "b.tar", {"VOCdevkit/VOC2007/x.txt": b"hello"}).read_bytes()
+    handler.content["/a.tar"] = body
+    (repository / "data").mkdir()
+    (repository / "data" / "archives.yaml").write_text(yaml.safe_dump({"voc": [
+        {"url": url, "md5": hashlib.md5(body).hexdigest(), "size": len(body), "strip": "VOCdevkit"}]}))
+    profile = params.load("voc")[0]
+    for _ in range(2):
+        download.download(profile)
+    assert (profile.folder / "VOC2007" / "x.txt").read_bytes() == b"hello" and len(handler.asked) == 1
+    with pytest.raises(ValueError, match="no archives for the profile 'tiny'"):
+        download.download(params.load("tiny")[0])
+
+
+def test_drawing_leaves_a_whole_data_set_and_a_manifest(repository):
+    profile = params.load("tiny")[0]
+    profile = replace(profile, draw=replace(profile.draw, train=20, test=2))
+    download.draw(profile)
+    found = download.manifest(profile)
+    assert [item["name"] for item in found["categories"]] == sorted({item["name"] for item in found["categories"]})
+    assert found["sets"]["shapes/train"]["photos"] == 20 and found["sets"]["shapes/test"]["photos"] == 2
+    assert [path.name for path in profile.folder.parent.iterdir()] == ["tiny"]
+
+
+def test_a_users_own_copy_is_linked_and_watched(tmp_path, repository, drawn):
+    samples, classes = drawn
+    own = tmp_path / "own"
+    for name in ("s/train", "s/test"):
+        datasets.write_voc(own, name, samples, [each.image() for each in samples], classes)
+    before = {path: path.stat().st_mtime_ns for path in own.rglob("*")}
+    profile = replace(params.load("voc")[0], root=str(own), train_sets=["s/train"], test_sets=["s/test"])
+    download.link(profile)
+    first = download.manifest(profile)
+    assert {path: path.stat().st_mtime_ns for path in own.rglob("*")} == before
+    linked = profile.folder / "s" / "Annotations" / f"{samples[0].name}.xml"
+    assert linked.is_symlink() and files.digest(linked) == files.digest(own / "s/Annotations" / linked.name)
+    path = own / "s" / "Annotations" / linked.name
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+    assert download.manifest(profile)["sets"]["s/train"]["annotations_md5"] != first["sets"]["s/train"][
+        "annotations_md5"]
+    samples[0].path.with_name("x").touch()
+    (own / "s" / "JPEGImages" / f"{samples[1].name}.jpg").unlink()
+    with pytest.raises(ValueError, match=f"{samples[1].name}.jpg: no such photo; 1 of the 8"):
+        download.manifest(profile)

@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaod import geometry
+
+numbers = st.floats(-1000, 1000)
+maps = st.builds(
+    lambda angle, shift, center: geometry.rigid(torch.tensor(angle, dtype=torch.float64),
+                                                torch.tensor(shift, dtype=torch.float64),
+                                                torch.tensor(center, dtype=torch.float64)),
+    st.floats(-720, 720), st.tuples(numbers, numbers), st.tuples(numbers, numbers))
+
+
+@given(maps, st.lists(st.tuples(numbers, numbers), min_size=1, max_size=8))
+def test_inverse_undoes_a_map(T, points):
+    points = torch.tensor(points, dtype=torch.float64)
+    back = geometry.transform(geometry.inverse(T), geometry.transform(T, points))
+    assert torch.allclose(back, points, atol=1e-4)
+
+
+@given(maps, st.tuples(numbers, numbers, st.floats(0.1, 500), st.floats(0.1, 500)))
+def test_boxes_come_back_through_the_inverse(T, box):
+    x, y, w, h = box
+    box = torch.tensor([x, y, x + w, y + h], dtype=torch.float64)
+    back = geometry.transform(geometry.inverse(T), geometry.transform(T, geometry.corners(box)))
+    assert torch.allclose(geometry.enclosing(back), box, atol=1e-4)
+
+
+def test_a_positive_angle_is_clockwise_on_the_screen():
+    T = geometry.rigid(torch.tensor(90.0), torch.zeros(2), torch.tensor([5.0, 5.0]))
+    right_of_centre = torch.tensor([[9.0, 5.0]])
+    assert torch.allclose(geometry.transform(T, right_of_centre), torch.tensor([[5.0, 9.0]]), atol=1e-5)  # below it
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(31, 90), st.integers(31, 90), st.floats(-180, 180), st.floats(-4, 4), st.floats(-4, 4),
+       st.integers(0, 9))
+def test_a_dot_moves_with_its_point(width, height, angle, dx, dy, seed):
+    place = torch.tensor(np.random.default_rng(seed).uniform(0.4, 0.6, 2)) * torch.tensor([width, height])
+    size = torch.tensor([width, height], dtype=torch.float64)
+    ys, xs = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    dot = torch.exp(-((xs - place[0]) ** 2 + (ys - place[1]) ** 2) / 4).double()
+    padded = torch.zeros(1, 1, 96, 96, dtype=torch.float64)
+    padded[0, 0, :height, :width] = dot
+    T = geometry.rigid(torch.tensor(angle, dtype=torch.float64), torch.tensor([dx, dy]).double(), size / 2)
+    moved = geometry.warp_images(padded, T[None], size[None], "constant")[0, 0]
+    assert moved[height:].abs().sum() == 0 and moved[:, width:].abs().sum() == 0  # the padding stays empty
+    moved = moved[:height, :width]
+    found = torch.stack(((moved * xs).sum(), (moved * ys).sum())) / moved.sum()
+    expected = geometry.transform(T, place[None])[0]
+    assert (found - expected).abs().max() < 0.5
+
+
+def test_no_turn_and_no_shift_change_nothing():
+    images = torch.rand(2, 3, 20, 30)
+    sizes = torch.tensor([[30, 20], [17, 11]])
+    T = geometry.rigid(torch.zeros(2), torch.zeros(2, 2), sizes / 2)
+    for fill in ("reflect", "constant"):
+        warped = geometry.warp_images(images, T, sizes, fill)
+        assert torch.allclose(warped[0], images[0], atol=1e-5)
+        assert torch.allclose(warped[1, :, :11, :17], images[1, :, :11, :17], atol=1e-5)
+
+
+def test_reflection_mirrors_each_image_in_its_own_frame():
+    images = torch.zeros(1, 1, 16, 16)
+    images[0, 0, :8, :8] = torch.arange(8.0)  # the image is 8 × 8, the rest is padding; value = column
+    T = geometry.rigid(torch.zeros(1), torch.tensor([[3.0, 0.0]]), torch.tensor([[4.0, 4.0]]))
+    row = geometry.warp_images(images, T, torch.tensor([[8, 8]]), "reflect")[0, 0, 0]
+    assert row.tolist()[:8] == pytest.approx([2, 1, 0, 0, 1, 2, 3, 4], abs=1e-4)
+    assert row[8:].abs().sum() == 0
+
+
+@given(st.floats(10, 500), st.floats(10, 500), st.floats(-90, 90))
+def test_the_crop_lies_inside_and_cannot_grow(width, height, angle):
+    crop_width, crop_height = geometry.largest_crop(width, height, angle)
+    photo = shapely.affinity.rotate(shapely.box(-width / 2, -height / 2, width / 2, height / 2), angle)
+
+    def fits(w, h):
+        return shapely.box(-w / 2, -h / 2, w / 2, h / 2).within(photo.buffer(1e-6 * (width + height)))
+
+    assert fits(crop_width, crop_height)
+    assert not fits(crop_width * 1.01, crop_height * 1.01)
+
+
+def test_the_crop_of_a_square_at_30_degrees_keeps_73_percent():
+    assert geometry.largest_crop(100, 100, 30) == pytest.approx((73.2, 73.2), abs=0.05)
+    assert geometry.largest_crop(100, 50, 0) == (100, 50)
+
+
+@given(st.floats(-89, 89), st.floats(5, 50), st.floats(1, 4.5))
+def test_rotated_boxes_recover_a_rectangle(angle, width, height):
+    T = geometry.rigid(torch.tensor(angle, dtype=torch.float64), torch.tensor([7.0, 9.0]).double(),
+                       torch.zeros(2).double())
+    box = torch.tensor([-width, -height, width, height], dtype=torch.float64) / 2
+    points = geometry.transform(T, geometry.corners(box)).numpy()
+    rings, (fitted,) = geometry.rotated_boxes(points[None])
+    assert fitted[:4] == pytest.approx([7, 9, width, height], abs=1e-6)
+    assert math.cos(math.radians(2 * (fitted[4] - angle))) == pytest.approx(1, abs=1e-9)
+    assert shapely.Polygon(rings[0]).symmetric_difference(shapely.Polygon(points)).area < 1e-6
+
+
+def test_degenerate_sets_have_degenerate_boxes():
+    point, line = np.full((16, 2), 3.0), np.linspace((0, 0), (45, 60), 16)
+    rings, fitted = geometry.rotated_boxes(np.stack((point, line)))
+    assert fitted[0].tolist() == [3, 3, 0, 0, 0] and rings[0].tolist() == [[3, 3]] * 4
+    assert fitted[1, :4] == pytest.approx([22.5, 30, 75, 0]) and fitted[1, 4] == pytest.approx(53.13, abs=0.01)
+    assert [len(hull) for hull in geometry.hulls(np.stack((point, line)))] == [1, 2]
+    assert geometry.rotated_boxes(np.zeros((0, 16, 2)))[1].shape == (0, 5) and geometry.hulls([]) == []

@@ -1,0 +1,154 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from kaod import geometry, losses, params
+
+SETTINGS = params.load("shapes")[0].keypoints
+
+
+def levels_of(height, width, strides=(8, 16, 32, 64, 128)):
+    """FCOS's levels for a padded size: the table that read_field takes, and each location's place."""
+    rows, places, start = [], [], 0
+    for stride in strides:
+        h, w = height // stride, width // stride
+        ys, xs = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        places.append(torch.stack((xs, ys), -1).flatten(0, 1).double() * stride)
+        rows.append([start, h, w, stride, stride])
+        start += h * w
+    return torch.tensor(rows), torch.cat(places)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (256, 384), (640, 128)])
+@pytest.mark.parametrize("level", range(5))
+def test_the_field_of_places_reads_as_the_place(size, level):
+    levels, places = levels_of(*size)
+    field = places[None, :, None].expand(2, -1, 3, -1)  # P(o) = o, at all three keypoints
+    start, h, w, stride, _ = levels[level].tolist()
+    reach = torch.tensor([(w - 1) * stride, (h - 1) * stride])
+    points = torch.rand(50, 2, dtype=torch.float64) * reach
+    image = torch.arange(50) % 2
+    read = losses.read_field(field, points, image, torch.full((50,), level), levels, "bilinear")
+    assert (read - points[:, None]).abs().max() < 1e-4
+    nearest = losses.read_field(field, points, image, torch.full((50,), level), levels, "nearest")
+    assert (nearest - points[:, None]).abs().max() <= stride / 2 + 1e-9
+
+
+@given(st.floats(-180, 180), st.floats(-30, 30), st.floats(-30, 30), st.randoms(use_true_random=False))
+def test_an_equivariant_oracle_has_no_loss(angle, dx, dy, random):
+    generator = torch.Generator().manual_seed(random.randrange(1000))
+    P = 100 * torch.rand(5, 8, 2, dtype=torch.float64, generator=generator)
+    T = geometry.rigid(torch.tensor([angle] * 5), torch.tensor([[dx, dy]] * 5), torch.tensor([[64.0, 48.0]] * 5))
+    T = T.double()
+    P_T = geometry.transform(T, P)
+    mask, area = torch.ones(5, dtype=torch.bool), torch.full((5,), 400.0).double()
+    shuffled = P_T[:, torch.randperm(8, generator=generator).roll(1)]
+    zero = [losses.keypoint_loss(P, view, T, mask, area, True, SETTINGS) for view in (P_T, shuffled)]
+    assert max(zero) < 1e-8  # T was rounded to single precision
+    assert losses.keypoint_loss(P, P_T.roll(1, 1), T, mask, area, False, SETTINGS) > 1e-4
+
+
+def test_the_matching_never_loses_to_another_order():
+    P, Q = torch.randn(20, 6, 2), torch.randn(20, 6, 2)
+    matched = losses.matched_costs(P, Q, True, 0.1).sum(1)
+    for _ in range(50):
+        order = torch.randperm(6)
+        assert (matched <= losses.matched_costs(P, Q[:, order], False, 0.1).sum(1) + 1e-5).all()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(2, 20), st.sampled_from(["random", "tied", "close"]), st.integers(0, 99))
+def test_matching_equals_scipy_and_a_batch_its_problems(count, k, kind, seed):
+    generator = torch.Generator().manual_seed(seed)
+    costs = torch.rand(count, k, k, generator=generator)
+    costs = {"random": costs, "tied": (costs * 3).round(), "close": 1 + costs * 1e-5}[kind]
+    columns = losses.match(costs)
+    for problem, chosen in zip(costs, columns):
+        rows, best = linear_sum_assignment(problem.numpy())
+        assert sorted(chosen.tolist()) == list(range(k))
+        assert problem[range(k), chosen].sum() == pytest.approx(problem[rows, best].sum().item())
+        assert (losses.match(problem[None])[0] == chosen).all()
+
+
+def test_matching_refuses_nan():
+    costs = torch.rand(2, 4, 4)
+    costs[1, 2, 3] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        losses.match(costs)
+
+
+def test_soft_extent_is_bounded_and_tends_to_the_hard_one():
+    offsets = torch.randn(50, 16, 2, dtype=torch.float64)
+    hard = torch.cat((-offsets.amin(-2), offsets.amax(-2)), -1)
+    last = None
+    for sharpness in (1, 4, 16, 64, 1000):
+        soft = losses.keypoints_to_boxes(offsets, sharpness)
+        assert (soft <= hard + 1e-9).all()
+        assert last is None or (soft >= last - 1e-9).all()
+        last = soft
+    assert (last - hard).abs().max() < 1e-2
+
+
+def test_soft_extent_trains_every_keypoint_and_is_stable():
+    offsets = torch.randn(3, 16, 2, requires_grad=True)
+    losses.keypoints_to_boxes(offsets, 2).sum().backward()
+    assert (offsets.grad != 0).all()
+    far = (1e4 * torch.randn(3, 16, 2)).requires_grad_()
+    box = losses.keypoints_to_boxes(far, 4)
+    box.sum().backward()
+    assert torch.isfinite(box).all() and torch.isfinite(far.grad).all()
+
+
+def test_the_mask_drops_what_left_the_frame():
+    boxes = torch.tensor([[40.0, 40, 60, 60], [0, 40, 20, 60], [80, 80, 99, 99]])
+    o = (boxes[:, :2] + boxes[:, 2:]) / 2
+    size = torch.full((3, 2), 100.0)
+    still = geometry.rigid(torch.zeros(3), torch.zeros(3, 2), size / 2)
+    assert losses.object_mask(o, boxes, still, size).all()
+    left = geometry.rigid(torch.zeros(3), torch.tensor([[-5.0, 0]] * 3), size / 2)
+    assert losses.object_mask(o, boxes, left, size).tolist() == [True, False, True]  # the second lost a quarter
+    turned = geometry.rigid(torch.full((3,), 45.0), torch.zeros(3, 2), size / 2)
+    assert losses.object_mask(o, boxes, turned, size).tolist() == [True, True, False]  # a corner turns out
+
+
+@given(st.floats(-180, 180), st.floats(-40, 40))
+def test_the_visible_share_is_that_of_the_polygon(angle, shift):
+    import shapely
+
+    box, size = torch.tensor([[20.0, 30, 70, 60]]), torch.tensor([[100.0, 80.0]])
+    T = geometry.rigid(torch.tensor([angle]), torch.tensor([[shift, 0.0]]), size / 2)
+    ring = shapely.Polygon(geometry.transform(T, geometry.corners(box))[0].numpy())
+    exact = ring.intersection(shapely.box(0, 0, 100, 80)).area / ring.area
+    assert losses.visible(box, T, size).item() == pytest.approx(exact, abs=0.04)
+
+
+@pytest.mark.parametrize("branch, trained", [("both", (True, True)), ("first", (True, False)),
+                                             ("second", (False, True))])
+def test_the_gradient_goes_where_it_is_asked_to(branch, trained):
+    P, P_T = torch.rand(4, 8, 2, requires_grad=True), torch.rand(4, 8, 2, requires_grad=True)
+    T = geometry.rigid(torch.zeros(4), torch.zeros(4, 2), torch.zeros(4, 2))
+    losses.keypoint_loss(P, P_T, T, torch.ones(4, dtype=torch.bool), torch.ones(4), True,
+                         replace(SETTINGS, gradient=branch)).backward()
+    assert tuple(each.grad is not None and bool(each.grad.abs().sum() > 0) for each in (P, P_T)) == trained
+
+
+def test_no_location_left_costs_nothing():
+    P = torch.rand(3, 8, 2, requires_grad=True)
+    T = geometry.rigid(torch.zeros(3), torch.zeros(3, 2), torch.zeros(3, 2))
+    for reduction in ("mean", "sum"):
+        loss = losses.keypoint_loss(P, P * 2, T, torch.zeros(3, dtype=torch.bool), torch.ones(3), True,
+                                    replace(SETTINGS, reduction=reduction))
+        loss.backward()
+        assert loss == 0
+
+
+def test_the_gauge_is_zero_for_one_point_and_half_for_an_outline():
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 2)
+    turn = torch.arange(16) * 2 * torch.pi / 16
+    circle = 5 + 5 * torch.stack((turn.cos(), turn.sin()), 1)
+    collapsed, spread = losses.spread(torch.stack((torch.full((16, 2), 5.0), circle)), boxes).tolist()
+    assert collapsed == 0 and 0.4 < spread < 0.55

@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.fcos import FCOSHead
+
+from kaod import datasets, model, params
+
+
+def batch(samples):
+    images, targets = datasets.collate([datasets.Photos(samples)[i] for i in range(len(samples))])
+    return [image.float() / 255 for image in images], targets
+
+
+@pytest.fixture
+def build(tiny):
+    """A small model; keywords change the variant or the keypoint loss."""
+    profile, models = tiny
+
+    def make(name="kaod", k=8, **changes):
+        variant = replace(models[name], **{key: changes.pop(key) for key in ("kpl", "hm") if key in changes})
+        return model.build(profile.model, replace(profile.keypoints, **changes), variant, 7, k)
+
+    return make
+
+
+def test_the_baseline_is_torchvisions_own(tiny, build):
+    profile, _ = tiny
+    ours = build("fcos").eval()
+    body = model.backbone(profile.model)
+    theirs = FCOS(body, 8, head=FCOSHead(body.out_channels, 1, 8, profile.model.head_convs),
+                  min_size=profile.model.min_size, max_size=profile.model.max_size, size_divisible=128,
+                  anchor_generator=ours.anchor_generator, score_thresh=0.0,
+                  center_sampling_radius=profile.model.center_sampling / profile.model.anchor_scale).eval()
+    theirs.load_state_dict(ours.state_dict())
+    ours.score_thresh = 0.0
+    images = [torch.rand(3, 100, 140), torch.rand(3, 128, 128)]
+    for mine, reference in zip(ours(images), theirs(images)):
+        assert mine.keys() == reference.keys() and len(mine["boxes"]) == 100
+        for key in mine:
+            assert torch.equal(mine[key], reference[key])
+
+
+def test_the_keypoint_head_differs_in_its_last_layer_only(build):
+    shapes = [{name: weight.shape for name, weight in build(name).named_parameters()} for name in ("fcos", "kaod")]
+    different = {name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)}
+    assert different == {f"head.regression_head.bbox_reg.{part}" for part in ("weight", "bias")}
+
+
+def test_detections_are_those_of_torchvisions_postprocessing(build):
+    """The override keeps the boxes, scores and labels, and adds the keypoints that give each box."""
+    detector = build().eval()
+    detector.score_thresh = 0.0
+    images = [torch.rand(3, 128, 128), torch.rand(3, 60, 90)]
+    mine = detector(images)
+    postprocess = model.KAOD.postprocess_detections
+    try:
+        model.KAOD.postprocess_detections = FCOS.postprocess_detections
+        reference = detector(images)
+    finally:
+        model.KAOD.postprocess_detections = postprocess
+    for ours, theirs in zip(mine, reference):
+        for key in theirs:
+            assert torch.equal(ours[key], theirs[key])
+        assert ours["keypoints"].shape == (100, 8, 2)
+        low, high = ours["keypoints"].amin(1), ours["keypoints"].amax(1)
+        inside = (ours["boxes"][:, :2] > 1).all(1) & (ours["boxes"][:, 2:] < torch.tensor([58.0, 58.0])).all(1)
+        assert inside.any()  # away from the border, where boxes are cut
+        assert (ours["boxes"][inside, :2] >= low[inside] - 1e-3).all()
+        assert (ours["boxes"][inside, 2:] <= high[inside] + 1e-3).all()
+
+
+def test_training_gives_every_loss_and_gradient(build, drawn):
+    for changes in ({}, {"locations": "all", "reduction": "sum", "normalize": False}, {"supervise_view": True},
+                    {"hm": False, "reading": "nearest"}):
+        detector = build(**changes).train()
+        losses = detector(*batch(drawn[0]))
+        assert losses.keys() == {"classification", "bbox_regression", "bbox_ctrness", "keypoints", "spread"}
+        sum(losses.values()).backward()
+        for name, weight in detector.named_parameters():
+            assert weight.grad is not None and torch.isfinite(weight.grad).all(), name
+    assert "keypoints" not in build(kpl=False).train()(*batch(drawn[0]))
+
+
+def test_photos_without_objects_train(build):
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    for locations in ("foreground", "all"):
+        losses = build(locations=locations).train()([torch.rand(3, 128, 128)] * 2, [empty, dict(empty)])
+        assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_foreground_of_the_keypoint_loss_is_that_of_fcos(build, drawn):
+    """At the identity map, read where it was predicted, the second view is the first: no keypoint loss."""
+    detector = build(angle=0.0, shift=0.0).train()
+    assert detector(*batch(drawn[0]))["keypoints"] < 1e-6
+    assert build().train()(*batch(drawn[0]))["keypoints"] > 1e-4
+
+
+def test_the_gradient_agrees_with_finite_differences(build, drawn):
+    detector = build(hm=True).double().train()
+    images, targets = batch(drawn[0][:2])
+    images = [image.double() for image in images]
+
+    def loss():
+        torch.manual_seed(0)
+        found = detector(images, [dict(target) for target in targets])
+        return sum(value for key, value in found.items() if key != "spread")
+
+    loss().backward()
+    step = 1e-6
+    for name in ("head.regression_head.bbox_reg.weight", "head.classification_head.cls_logits.bias",
+                 "head.regression_head.bbox_ctrness.bias", "backbone.fpn.layer_blocks.0.0.weight"):
+        weight = detector.get_parameter(name)
+        index = tuple(each.item() for each in (weight.grad.abs() == weight.grad.abs().max()).nonzero()[0])
+        with torch.no_grad():
+            original = weight[index].item()
+            weight[index] = original + step
+            high = loss()
+            weight[index] = original - step
+            low = loss()
+            weight[index] = original
+        assert ((high - low) / (2 * step)).item() == pytest.approx(weight.grad[index].item(), rel=1e-4)
+
+
+def test_a_checkpoint_comes_back(build, tiny, tmp_path):
+    profile, models = tiny
+    detector = build(k=8).eval()
+    path = tmp_path / "model.pt"
+    path.write_bytes(model.to_bytes(detector, profile, models["kaod"], list("abcdefg"), 8))
+    again, classes = model.load(path)
+    assert classes == list("abcdefg")
+    images = [torch.rand(3, 128, 128)]
+    detector.score_thresh = again.score_thresh = 0.0
+    assert torch.equal(detector(images)[0]["keypoints"], again(images)[0]["keypoints"])
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="model.pt"):
+        model.load(path)
+    with pytest.raises(ValueError, match="none.pt"):
+        model.load(tmp_path / "none.pt")
+
+
+def test_one_keypoint_is_refused(build):
+    with pytest.raises(ValueError, match="at least 2"):
+        build(k=1)
+
+
+def test_pretrained_backbones(tiny, monkeypatch):
+    settings = replace(tiny[0].model, weights="imagenet")
+    offline = model.backbone(settings, fetch=False)  # as a checkpoint wants it: no download
+    assert not any(weight.requires_grad for weight in offline.body.conv1.parameters())
+
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(model, "get_model", refuse)
+    with pytest.raises(RuntimeError, match=r"resnet18.*https?://.*checkpoints"):
+        model.backbone(settings)
+
+
+def test_every_profile_builds(tiny):
+    for name in ("shapes", "voc", "coco"):
+        profile, models = params.load(name)
+        assert isinstance(model.build(profile.model, profile.keypoints, models["kaod"], 3, 16, fetch=False),
+                          model.KAOD)

@@ -1,0 +1,40 @@
+import nbformat
+import pytest
+
+from kaod import ROOT, nb
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_normalising_twice_is_normalising_once():
+    notebook = nbformat.v4.new_notebook(metadata={"papermill": {"start_time": "now"}}, cells=[
+        nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"], "execution": {"a": 1}}),
+        nbformat.v4.new_code_cell("x = 2", metadata={"tags": ["injected-parameters"]}),
+        nbformat.v4.new_code_cell("x", execution_count=3, outputs=[nbformat.v4.new_output("stream", text="2\n")])])
+    once = nb.to_bytes(nb.normalise(notebook, outputs=True))
+    assert nb.to_bytes(nb.normalise(nbformat.reads(once.decode(), 4), outputs=True)) == once
+    assert b"papermill" not in once and b"start_time" not in once and b"execution\"" not in once
+    source = nb.normalise(nbformat.reads(once.decode(), 4), outputs=False)
+    assert [cell.source for cell in source.cells] == ["x = 1", "x"] and not source.cells[1].outputs
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebooks_are_executed_normalised_and_small(path):
+    notebook = nb.read(path)
+    assert path.read_bytes() == nb.to_bytes(nb.normalise(nb.read(path), outputs=True))
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert path.stat().st_size < 1_500_000
+    assert notebook.cells[0].source.startswith("# ") and notebook.cells[0].source.splitlines()[0].endswith("?")
+    for cell in code:
+        assert "class " not in cell.source and "def " not in cell.source  # the package defines, notebooks show
+
+
+def test_a_broken_notebook_is_named(tmp_path):
+    with pytest.raises(ValueError, match="x.ipynb: no such notebook"):
+        nb.read(tmp_path / "x.ipynb")
+    (tmp_path / "x.ipynb").write_text("{")
+    with pytest.raises(ValueError, match="x.ipynb: not a notebook"):
+        nb.read(tmp_path / "x.ipynb")

@@ -1,0 +1,129 @@
+"""The pipeline as a user runs it, in a temporary clone: by `dvc repro`, on drawn shapes and on real photos."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kaod import ROOT, datasets, evaluate, files, nb, params, train, warp
+
+SMALL = ["model.backbone=resnet18", "model.weights=none", "model.fpn_channels=64", "model.head_convs=2",
+         "model.min_size=128", "model.max_size=160", "train.steps=3", "train.batch=4", "train.warmup=1",
+         "train.workers=0", "evaluate.batch=8"]
+
+
+class Clone:
+    """A clone of the working tree (what Git tracks or would track), committed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT,
+                                check=True, capture_output=True, text=True).stdout.split("\0")
+        for name in filter(None, listed):
+            if (ROOT / name).is_file():
+                files.write_bytes(folder / name, (ROOT / name).read_bytes())
+        self("git", "init", "--quiet")
+        self.commit()
+
+    def commit(self):
+        self("git", "add", "--all")
+        self("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "clone")
+
+    def __call__(self, *command) -> str:
+        """The command's output; fails the test, showing it, where the command fails."""
+        environment = {**os.environ, "PYTHONPATH": str(self.folder),
+                       "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        answer = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert answer.returncode == 0, f"{command}\n{answer.stdout[-4000:]}\n{answer.stderr[-4000:]}"
+        return answer.stdout
+
+    def select(self, profile: str):
+        path = self.folder / "params.yaml"
+        path.write_text(re.sub(r"(?m)^profile: \w+", f"profile: {profile}", path.read_text()))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return Clone(tmp_path_factory.mktemp("clone"))
+
+
+def check_results(folder: Path, profile: str):
+    for model in ("fcos", "kaod"):
+        metrics = files.read_json(folder / "results" / profile / "metrics" / f"{model}.json")
+        assert metrics.keys() == {"st", *warp.KINDS}
+        assert all(0 <= each["AP50"] <= 1 and each["objects"] > 0 for each in metrics.values())
+    for name in ("ap50.png", "what-it-sees.png"):
+        with Image.open(folder / "results" / profile / name) as picture:
+            assert min(picture.size) > 200 and np.asarray(picture.convert("L")).std() > 5
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        executed = nb.read(folder / "runs" / profile / "notebooks" / path.name)
+        assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+
+
+def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
+    """One profile, whole: run, nothing to do, a notebook's outputs edited, and all notebooks through nbval."""
+    clone.select("tiny")
+    clone("dvc", "repro")
+    check_results(clone.folder, "tiny")
+    assert "Data and pipelines are up to date." in clone("dvc", "repro")
+
+    notebook = clone.folder / "notebooks" / "02-results.ipynb"
+    edited = nb.read(notebook)
+    edited.cells[-1].outputs = []
+    notebook.write_bytes(nb.to_bytes(edited))
+    assert re.findall(r"Running stage '(.+)'", clone("dvc", "repro")) == ["source@02-results"]
+
+    before = files.digest(clone.folder / "runs/tiny/notebooks/01-how-many-keypoints.ipynb")
+    clone("dvc", "repro", "--force", "--single-item", "figures-vertices")
+    assert files.digest(clone.folder / "runs/tiny/notebooks/01-how-many-keypoints.ipynb") == before
+
+    passed = clone(sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "notebooks")
+    assert re.search(r"\d+ passed", passed) and "failed" not in passed
+
+    clone("papermill", "notebooks/01-how-many-keypoints.ipynb", "runs/other.ipynb", "-p", "profile", "tiny",
+          "--cwd", "notebooks")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile, root, settings", [
+    ("coco", "coco", []), ("voc", "VOCdevkit", ["train_sets=[VOC2007/trainval]"])])
+def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, profile, root, settings):
+    before = {path: path.stat().st_mtime_ns for path in (shared / root).rglob("*")}
+    values = [f"root={shared / root}", *settings, *SMALL]
+    clone("git", "checkout", "--quiet", "--force", "HEAD")
+    clone("dvc", "exp", "run", *(part for value in [f"profile={profile}", *(f"{profile}.{each}" for each in values)]
+                                 for part in ("-S", value)))
+    check_results(clone.folder, profile)
+    assert {path: path.stat().st_mtime_ns for path in (shared / root).rglob("*")} == before
+    k = files.read_json(clone.folder / "runs" / profile / "k.json")
+    assert k["k"] % 8 == 0 and k["objects"] > 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fcos", "kaod"])
+def test_eight_real_photos_are_learned_by_heart(shared, model):
+    """Data, targets, losses and metrics are right together: AP50 ≥ .9 on the photos trained on."""
+    profile, models = params.load("voc")
+    samples = datasets.read_voc(shared / "VOCdevkit", "VOC2007/trainval", classes := datasets.voc_classes(
+        shared / "VOCdevkit", ["VOC2007/trainval"]))
+    chosen = [each for each in samples if 1 <= len(each.labels) <= 3 and not each.ignore.any() and
+              (each.boxes[:, 2:] - each.boxes[:, :2]).min() > 60][:8]
+    assert len(chosen) == 8
+    settings = replace(profile.model, backbone="resnet18", weights="none", fpn_channels=128, head_convs=2,
+                       min_size=192, max_size=256, anchor_scale=0.5)
+    for steps in (80, 160, 320):  # a longer schedule where a shorter one did not do
+        run = replace(profile, model=settings, train=replace(
+            profile.train, steps=steps, batch=8, optimizer="adamw", lr=1e-3, warmup=20, workers=0, flip=0.0))
+        detector, _ = train.train(run, models[model], chosen, classes, 16)
+        detections = evaluate.detect(detector.eval(), chosen, 8)
+        reached = evaluate.voc_metrics(datasets.DataSet(classes, [], chosen), detections)["AP50"]
+        print(f"{model}: AP50 {reached:.3f} after {steps} steps")
+        if reached >= 0.9:
+            return
+    raise AssertionError(f"AP50 {reached:.3f}")

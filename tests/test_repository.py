@@ -1,0 +1,73 @@
+"""What the repository promises: one environment, a pipeline without gaps, a README that tells the truth."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kaod import ROOT, files, params, plots
+
+README = (ROOT / "README.md").read_text()
+
+
+def run(*command, cwd):
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_conda_and_make_install_the_same_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["dependencies"][-1] == {"pip": ["--constraint constraints.txt", "--editable .[test]"]}
+    assert "--constraint constraints.txt --editable '.[test]'" in (ROOT / "Makefile").read_text()
+
+
+def test_the_constraints_are_exact_cover_all_and_are_installed():
+    from importlib.metadata import PackageNotFoundError, version
+
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line)
+    names = {re.sub(r"[-_.]+", "-", name).lower() for name in pins}
+    wanted = re.findall(r'^    "([\w-]+)', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert len(wanted) > 10 and not {name.lower() for name in wanted} - names
+    wrong = {}
+    for name, pinned in pins.items():
+        try:
+            if version(name).split("+")[0] != pinned.split("+")[0]:
+                wrong[name] = version(name)
+        except PackageNotFoundError:
+            pass  # of another platform
+    if Path(sys.prefix) == ROOT / ".venv":  # else somebody's own environment, with versions of their own
+        assert not wrong
+
+
+def test_the_lock_is_that_of_the_pipeline():
+    """`dvc repro` on a clean clone has nothing to do but to make what is missing."""
+    answer = run(sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    assert "Running stage" not in answer.stdout, answer.stdout
+
+
+def test_the_results_table_is_the_metrics():
+    models = params.load("shapes")[1]
+    metrics = {name: files.read_json(ROOT / "results" / "shapes" / "metrics" / f"{name}.json") for name in models}
+    assert plots.results_table(metrics) in README
+    assert all(each["st"]["AP50"] >= 0.5 for each in metrics.values())
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_the_readmes_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_the_map_of_the_repository_is_complete():
+    tracked = run("git", "ls-files", cwd=ROOT).stdout.split()
+    for path in {each.split("/")[0] for each in tracked} | {each for each in tracked if each.startswith("kaod/")}:
+        name = path.rsplit("/", 1)[-1]
+        if not name.startswith(".") and name not in ("__init__.py", "LICENSE"):
+            assert name in README, f"{path} is not in the README's map"
+
+
+def test_the_code_is_clean():
+    answer = run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=ROOT)
+    assert answer.returncode == 0, answer.stdout

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import shapely
+from PIL import Image
+
+from kaod import ROOT, datasets, files, params, vertices
+
+
+def test_the_rule():
+    assert [vertices.choose_k(median) for median in (1, 8, 12, 12.5, 17, 20, 20.5, 40)] == [8, 8, 8, 16, 16, 16, 24, 40]
+
+
+def test_an_outline_follows_its_pixels():
+    mask = np.zeros((20, 30), bool)
+    mask[5:15, 4:20] = True
+    mask[8:10, 7:9] = False  # a hole
+    mask[0, 29] = True  # a second part, at the border
+    outline = vertices.trace(mask)
+    assert outline.area == mask.sum() and outline.bounds == (4, 0, 30, 15)
+    assert sorted(len(part) for part in vertices.simplify(outline, 0.005)) == [4, 4]  # the hole is no outline
+
+
+def test_the_rim_of_void_belongs_to_nobody(tmp_path):
+    values = np.zeros((30, 30), np.uint8)
+    values[5:25, 5:25] = 255
+    values[8:22, 8:22] = 1
+    values[8:22, 15:22] = 2
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    assert [outline.area for outline in vertices.outlines(tmp_path / "mask.png")] == [14 * 7, 14 * 7]
+    (tmp_path / "mask.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="mask.png"):
+        vertices.outlines(tmp_path / "mask.png")
+
+
+def test_a_smooth_outline_needs_fewer_vertices_at_a_larger_tolerance():
+    circle = shapely.Point(0, 0).buffer(50, quad_segs=64)
+    counts = [vertices.count(vertices.simplify(circle, tolerance)) for tolerance in (0, 0.001, 0.01, 0.05)]
+    assert counts == sorted(counts, reverse=True) and counts[0] == 256 and counts[-1] >= 3
+
+
+def test_the_default_tolerance_gives_the_papers_median(shared):
+    tolerance = params.load("voc")[0].vertices.tolerance
+    counts = [vertices.count(vertices.simplify(outline, tolerance))
+              for path in sorted((shared / "voc2007_masks").glob("*.png")) for outline in vertices.outlines(path)]
+    assert np.median(counts) == 17 and vertices.choose_k(17) == 16
+    committed = files.read_json(ROOT / "data" / "voc2007_vertices.json")
+    assert committed["counts"] == sorted(counts) and committed["tolerance"] == tolerance
+
+
+def test_cocos_polygons_need_no_tolerance(shared):
+    root = shared / "coco"
+    for name, median in (("train2017", 17), ("val2017", 16)):
+        path = f"annotations/instances_{name}.json"
+        ids = [item["id"] for item in datasets.coco_categories(root, path)]
+        counts = [vertices.count(parts) for each in datasets.read_coco(root, path, ids)
+                  for parts in each.polygons if parts]
+        assert np.median(counts) == median

@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from conftest import sample
+from PIL import Image
+
+from kaod import datasets, files, geometry, params, warp
+
+SETTINGS = params.load("tiny")[0].warp
+
+
+@pytest.mark.parametrize("size", [(100, 100), (101, 77), (50, 200)])
+@pytest.mark.parametrize("kind", warp.KINDS)
+def test_no_empty_border(size, kind):
+    """Every pixel of the new photo comes from inside the old one."""
+    for seed in range(20):
+        T, (width, height) = warp.draw_map(kind, size, np.random.default_rng(seed), SETTINGS)
+        frame = torch.tensor([0.0, 0, width, height], dtype=torch.float64)
+        source = geometry.transform(geometry.inverse(T), geometry.corners(frame))
+        assert source.min() > -1e-6 and (source <= torch.tensor(size) + 1e-6).all()
+
+
+def test_a_crop_without_a_turn_and_a_shift_copy_pixels():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (77, 101, 3), np.uint8))
+    for kind in ("cr", "tr"):
+        T, (width, height) = warp.draw_map(kind, image.size, np.random.default_rng(3), SETTINGS)
+        left, top = (-T[:, 2]).round().int().tolist()
+        expected = np.asarray(image)[top:top + height, left:left + width]
+        assert (np.asarray(warp.warp_image(image, T, (width, height))) == expected).all()
+
+
+def test_rt_and_cr_are_the_same_size():
+    for seed in range(10):
+        sizes = [warp.draw_map(kind, (90, 70), np.random.default_rng(seed), SETTINGS)[1] for kind in ("rt", "cr")]
+        assert sizes[0] == sizes[1]
+
+
+def test_no_angle_no_shift_and_no_crop_give_the_source():
+    still = replace(SETTINGS, angle=0.0, shift=0.0)
+    given = sample([(10, 20, 30, 40), (50.5, 0, 100, 80)], [1, 2], [False, True], (100, 80),
+                   [[np.array([[10, 20], [30, 20], [20, 40.0]])], []])
+    for kind in warp.KINDS:
+        T, size = warp.draw_map(kind, given.size, np.random.default_rng(0), still)
+        same = warp.warp_sample(given, T, size, 0.25)
+        assert size == given.size and same.boxes == pytest.approx(given.boxes)
+        assert (same.labels == given.labels).all() and (same.ignore == given.ignore).all()
+        assert shapely.Polygon(same.polygons[0][0]).equals(shapely.Polygon(given.polygons[0][0]))
+
+
+def test_outlines_move_with_their_pixels():
+    """A drawn disc, warped as a picture and as a polygon."""
+    ys, xs = np.mgrid[:120, :160] + 0.5
+    disc = ((xs - 95) ** 2 / 400 + (ys - 50) ** 2 / 900) < 1
+    turn = np.linspace(0, 2 * np.pi, 100, endpoint=False)
+    outline = np.stack((95 + 20 * np.cos(turn), 50 + 30 * np.sin(turn)), 1)
+    given = sample([(75, 20, 115, 80)], [1], size=(160, 120), polygons=[[outline]])
+    T, (width, height) = warp.draw_map("rt", given.size, np.random.default_rng(1), SETTINGS)
+    moved = warp.warp_sample(given, T, (width, height), 0.25)
+    picture = np.asarray(warp.warp_image(Image.fromarray(np.repeat(disc[..., None] * np.uint8(255), 3, 2)), T,
+                                         (width, height)))[..., 0] > 127
+    rows, columns = np.nonzero(picture)
+    box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert moved.boxes[0] == pytest.approx(box, abs=1)
+    assert shapely.Polygon(moved.polygons[0][0]).area == pytest.approx(picture.sum(), rel=0.02)
+
+
+def test_objects_that_mostly_left_are_ignored_and_others_dropped():
+    given = sample([(0, 0, 20, 20), (0, 40, 40, 60), (60, 60, 80, 80)], [1, 2, 3])
+    T = torch.tensor([[1, 0, -18], [0, 1, 0]], dtype=torch.float64)
+    moved = warp.warp_sample(given, T, (50, 100), 0.25)
+    assert moved.labels.tolist() == [1, 2, 3] and moved.ignore.tolist() == [True, False, False]
+    assert moved.boxes[0] == pytest.approx([0, 0, 2, 20])
+    T[0, 2] = -25
+    assert warp.warp_sample(given, T, (50, 100), 0.25).labels.tolist() == [2, 3]
+
+
+def test_without_outlines_the_box_is_that_of_the_turned_corners():
+    given = sample([(40, 40, 60, 60)], [1])
+    T = geometry.rigid(torch.tensor(45.0).double(), torch.zeros(2).double(), torch.tensor([50.0, 50.0]).double())
+    (box,) = warp.warp_sample(given, T, (100, 100), 0.25).boxes
+    assert box == pytest.approx(50 + 10 * np.sqrt(2) * np.array([-1, -1, 1, 1]), abs=1e-3)
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_warped_sets_are_the_same_bytes_each_time(tmp_path, drawn, layout, monkeypatch):
+    samples, classes = drawn
+    name = "s/test" if layout == "voc" else "annotations/instances_x.json"
+    images = [each.image() for each in samples]
+    ids = list(range(1, 8))
+    if layout == "voc":
+        datasets.write_voc(tmp_path / "data", name, samples, images, classes)
+    else:
+        datasets.write_coco(tmp_path / "data", name, datasets.DataSet(classes, ids, samples), images)
+    profile = replace(params.load("tiny")[0], layout=layout, root=str(tmp_path / "data"), test_sets=[name])
+    for module in ("params", "warp", "datasets"):
+        monkeypatch.setattr(f"kaod.{module}.ROOT", tmp_path, raising=False)
+    files.write_json(profile.folder / "manifest.json", {
+        "categories": [{"id": number, "name": kind} for number, kind in zip(ids, classes)]})
+    digests = []
+    for _ in range(2):
+        warp.write(profile, "rt")
+        root = profile.runs / "warped" / "rt"
+        digests.append({path.relative_to(root): files.digest(path) for path in root.rglob("*.*")})
+    assert digests[0] == digests[1] and len(digests[0]) >= 10
+    again = datasets.load(profile, [name], root)
+    assert len(again.samples) == len(samples) and any(any(each.polygons) for each in again.samples)
+    assert files.read_json(root / "maps.json").keys() == {each.name for each in samples}
+    for each in again.samples:
+        each.image()  # readable, and of the annotated size
