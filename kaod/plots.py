@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from matplotlib.patches import Polygon, Rectangle
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import nms
 
 from . import geometry, warp
 
@@ -30,7 +31,7 @@ def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title:
     """How many vertices the objects have; counts: {class: vertices of each object}."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
     values = np.concatenate([np.asarray(each) for each in counts.values()])
-    top = int(np.percentile(values, 98)) + 2
+    top = int(np.percentile(values, 92)) + 2
     axes.hist(np.minimum(values, top), np.arange(top + 2) - 0.5, color=COLOURS[5])
     axes.axvline(median, color=DARK, linewidth=2, label=f"median: {median:g} vertices")
     axes.axvline(k, color=COLOURS[3], linewidth=2, linestyle="--", label=f"chosen: K = {k}")
@@ -72,12 +73,12 @@ def losses(logs: dict[str, list[dict]], window: int = 20):
     names = ["classification", "bbox_regression", "bbox_ctrness", "keypoints"]
     figure, grid = plt.subplots(1, 4, figsize=(12, 2.8))
     for axes, name in zip(grid, names):
-        for model, rows in logs.items():
+        for colour, (model, rows) in zip(COLOURS, logs.items()):
             values = [row[name] for row in rows if name in row]
             width = min(window, len(values))
             if values:
                 axes.plot(np.arange(width, len(values) + 1),
-                          np.convolve(values, np.ones(width) / width, "valid"), label=model)
+                          np.convolve(values, np.ones(width) / width, "valid"), color=colour, label=model)
         axes.set(title={"bbox_regression": "box (GIoU)", "bbox_ctrness": "centerness"}.get(name, name),
                  xlabel="step", ylim=(0, None))
         axes.legend()
@@ -95,7 +96,7 @@ def ap_bars(metrics: dict[str, dict], title: str):
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
     axes.set(xticks=range(len(kinds)), xticklabels=[f"-{kind}\n{warp.NAMES[kind]}" for kind in kinds], ylabel="AP50",
              ylim=(0, 1), title=title)
-    axes.legend(loc="lower right", ncols=len(metrics), framealpha=0.9, frameon=True)
+    axes.legend(loc="upper right", ncols=len(metrics))
     return figure
 
 
@@ -173,9 +174,11 @@ def keypoints(axes, found: dict[str, np.ndarray]) -> None:
 
 
 def best(found: dict[str, np.ndarray], least: float, most: int = 8) -> dict[str, np.ndarray]:
-    """The detections with a score of at least `least`, at most `most`."""
-    count = min(int((found["scores"] >= least).sum()), most)
-    return {key: value[:count] for key, value in found.items()}
+    """What is worth drawing: scores of at least `least`, at most `most`, and of detections in one place (IoU over
+    one half, whatever their class) the best one."""
+    kept = nms(torch.from_numpy(found["boxes"]), torch.from_numpy(found["scores"]), 0.5).numpy()
+    kept = kept[found["scores"][kept] >= least][:most]
+    return {key: value[kept] for key, value in found.items()}
 
 
 def follow(first: dict, second: dict, T) -> dict:

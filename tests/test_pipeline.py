@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,11 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaod import ROOT, datasets, evaluate, files, nb, params, train, warp
-
-SMALL = ["model.backbone=resnet18", "model.weights=none", "model.fpn_channels=64", "model.head_convs=2",
-         "model.min_size=128", "model.max_size=160", "train.steps=3", "train.batch=4", "train.warmup=1",
-         "train.workers=0", "evaluate.batch=8"]
+from kaod import ROOT, datasets, evaluate, files, nb, params, shapes, train, warp
 
 
 class Clone:
@@ -35,13 +32,14 @@ class Clone:
         self("git", "add", "--all")
         self("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "clone")
 
-    def __call__(self, *command) -> str:
-        """The command's output; fails the test, showing it, where the command fails."""
+    def __call__(self, *command, fails: bool = False) -> str:
+        """The command's output; fails the test, showing it, where the command fails (or does not, as it should)."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder),
                        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         answer = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
-        assert answer.returncode == 0, f"{command}\n{answer.stdout[-4000:]}\n{answer.stderr[-4000:]}"
-        return answer.stdout
+        said = f"{answer.stdout[-20000:]}\n{answer.stderr[-20000:]}"
+        assert (answer.returncode != 0) == fails, f"{command}\n{said}"
+        return said
 
     def select(self, profile: str):
         path = self.folder / "params.yaml"
@@ -90,17 +88,42 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
           "--cwd", "notebooks")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("profile, root, settings", [
-    ("coco", "coco", []), ("voc", "VOCdevkit", ["train_sets=[VOC2007/trainval]"])])
-def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, profile, root, settings):
-    before = {path: path.stat().st_mtime_ns for path in (shared / root).rglob("*")}
-    values = [f"root={shared / root}", *settings, *SMALL]
+def test_dvc_sees_when_a_users_annotations_change(clone, tmp_path):
+    own = tmp_path / "own"
+    profile = params.load("tiny")[0]
+    shapes.write(own, replace(profile.draw, train=20, test=5), profile.train_sets + profile.test_sets)
     clone("git", "checkout", "--quiet", "--force", "HEAD")
-    clone("dvc", "exp", "run", *(part for value in [f"profile={profile}", *(f"{profile}.{each}" for each in values)]
-                                 for part in ("-S", value)))
+    clone.select("tiny")
+    path = clone.folder / "params.yaml"
+    before, tiny, after = re.split(r"(?m)^(tiny:)", path.read_text())
+    path.write_text(before + tiny + after.replace("root: null", f"root: {own}", 1))
+    clone("dvc", "repro", "download")
+    assert "up to date" in clone("dvc", "status", "download")
+    annotation = next((own / "shapes" / "Annotations").iterdir())
+    annotation.write_text(annotation.read_text().replace("<difficult>0", "<difficult>1"))
+    assert "Running stage 'download'" in clone("dvc", "repro", "download")
+    path.write_text(before + tiny + after.replace("root: null", "root: nowhere", 1))
+    wrong = clone("dvc", "repro", "download", fails=True)
+    assert "tiny.root: no such folder" in wrong
+
+
+def readme_commands() -> list[str]:
+    """The README's `dvc exp run` commands, as they stand."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    return re.findall(r"(?m)^    (dvc exp run .*)$", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, folder", enumerate(["coco", "VOCdevkit", "nuclei"]), ids=["coco", "voc", "own data"])
+def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, number, folder):
+    command = readme_commands()[number]
+    assert f"=~/data/{folder} " in command and len(readme_commands()) == 3
+    profile = re.search(r"profile=(\w+)", command)[1]
+    before = {path: path.stat().st_mtime_ns for path in (shared / folder).rglob("*")}
+    clone("git", "checkout", "--quiet", "--force", "HEAD")
+    clone(*shlex.split(command.replace("~/data", str(shared))))
     check_results(clone.folder, profile)
-    assert {path: path.stat().st_mtime_ns for path in (shared / root).rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (shared / folder).rglob("*")} == before
     k = files.read_json(clone.folder / "runs" / profile / "k.json")
     assert k["k"] % 8 == 0 and k["objects"] > 300
 
