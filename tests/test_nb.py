@@ -8,7 +8,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def test_normalising_twice_is_normalising_once():
     notebook = nbformat.v4.new_notebook(metadata={"papermill": {"start_time": "now"}}, cells=[
-        nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"], "execution": {"iopub.execute_input": "now"}}),
+        nbformat.v4.new_code_cell(
+            "x = 1", metadata={"tags": ["parameters"], "execution": {"iopub.execute_input": "now"}}),
         nbformat.v4.new_code_cell("x = 2", metadata={"tags": ["injected-parameters"]}),
         nbformat.v4.new_code_cell("x", execution_count=3, outputs=[nbformat.v4.new_output("stream", text="2\n")])])
     once = nb.to_bytes(nb.normalise(notebook, outputs=True))
