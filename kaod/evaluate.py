@@ -7,7 +7,10 @@ AP      COCO layout only: pycocotools' mean over IoU .50:.05:.95.
 classes the AP50 of each class (VOC) or the AP (COCO); null for a class without objects.
 shape   where objects' true outlines are known, over the objects that were found: the mean IoU of the outline
         with the detection's box filled, with the ellipse inscribed in it, and, for a model with keypoints, with
-        their hull; `bound` is the IoU of the true outline's own hull. `spread` is the collapse gauge.
+        their hull; `bound` is the IoU of the true outline's own hull. `spread` is the collapse gauge, `overhang`
+        the share of the hull's area that is outside its box (the box is a soft extent, smaller than the hard one).
+repeatability   of a model with keypoints, for -st: by angle, how far keypoints of a turned photo lie from those of
+        the photo itself (`losses.repeatability`), in units of √(box area). Read it beside `spread`.
 """
 
 import argparse
@@ -131,13 +134,29 @@ def shape_metrics(samples, detections, least: float = 0.5) -> dict | None:
             values = {}
             if "keypoints" in found:
                 points = found["keypoints"][best]
-                guesses["hull"] = shapely.convex_hull(shapely.multipoints(points))
+                hull = guesses["hull"] = shapely.convex_hull(shapely.multipoints(points))
+                values["overhang"] = 1 - hull.intersection(guesses["box"]).area / max(hull.area, 1e-9)
                 values["spread"] = losses.spread(torch.from_numpy(points[None]), torch.from_numpy(box[None])).item()
             rows.append(values | {name: truth.intersection(guess).area / truth.union(guess).area
                                   for name, guess in guesses.items()})
     if not rows:
         return None
     return {"objects": len(rows)} | {name: _mean([row[name] for row in rows]) for name in sorted(rows[0])}
+
+
+ANGLES = (-90, -60, -30, -15, 15, 30, 60, 90)
+
+
+def repeatability(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, float]:
+    """The keypoints' repeatability under each of ANGLES, over the supervised locations of up to `most` samples."""
+    photos = [datasets.Photos(samples)[i] for i in range(min(most, len(samples)))]
+    found = {}
+    for angle in tqdm(ANGLES, "turning", disable=None):
+        values = [detector.repeatability([image.to(device).float() / 255],
+                                         [{key: target[key].to(device) for key in ("boxes", "labels")}], angle)
+                  for image, target in photos]
+        found[str(angle)] = _mean(torch.cat(values).tolist())
+    return found
 
 
 def _mean(values) -> float:
@@ -153,8 +172,20 @@ def evaluate(profile: params.Profile, detector, kind: str, device: str = "cpu") 
     detections = detect(detector, dataset.samples, profile.evaluate.batch, device)
     metrics = (voc_metrics(dataset, detections) if profile.layout == "voc"
                else coco_metrics(dataset, detections, profile.evaluate.detections))
+    if kind == "st" and isinstance(detector, model.KAOD):
+        metrics["repeatability"] = repeatability(detector, dataset.samples, device)
     return metrics | {"shape": shape_metrics(dataset.samples, detections), "photos": len(dataset.samples),
                       "objects": int(sum((~sample.ignore).sum() for sample in dataset.samples))}
+
+
+def evaluate_all(profile: params.Profile, name: str, detector, device: str = "cpu") -> dict[str, dict]:
+    """The metrics of every test set; prints one line for each. name: the model's, for the lines."""
+    torch.set_num_threads(profile.train.threads)
+    metrics = {}
+    for kind in ("st", *warp.KINDS):
+        metrics[kind] = evaluate(profile, detector, kind, device)
+        print(f"{name} -{kind}: AP50 {metrics[kind]['AP50']:.3f}", flush=True)
+    return metrics
 
 
 def main() -> None:
@@ -163,13 +194,9 @@ def main() -> None:
     parser.add_argument("model", choices=models)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
-    torch.set_num_threads(profile.train.threads)
     detector, _ = model.load(profile.runs / given.model / "model.pt", given.device, profile.evaluate)
-    metrics = {}
-    for kind in ("st", *warp.KINDS):
-        metrics[kind] = evaluate(profile, detector, kind, given.device)
-        print(f"{given.model} -{kind}: AP50 {metrics[kind]['AP50']:.3f}", flush=True)
-    files.write_json(profile.results / "metrics" / f"{given.model}.json", metrics)
+    files.write_json(profile.results / "metrics" / f"{given.model}.json",
+                     evaluate_all(profile, given.model, detector, given.device))
 
 
 if __name__ == "__main__":

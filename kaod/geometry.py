@@ -22,6 +22,16 @@ def rigid(angle: Tensor, shift: Tensor, center: Tensor) -> Tensor:
     return torch.cat((rotation, translation[..., None]), -1)
 
 
+def random_rigid(sizes: Tensor, angle: float, shift: float) -> Tensor:
+    """One random map for each image, about its own centre: (N, 2, 3).
+
+    sizes: (N, 2), width and height in pixels. Uniform within ±angle degrees and ±shift of width and height.
+    Drawn from torch's global generator on the CPU: the same maps on any device.
+    """
+    draws = (2 * torch.rand(len(sizes), 3) - 1).to(sizes)
+    return rigid(draws[:, 0] * angle, draws[:, 1:] * shift * sizes, sizes / 2)
+
+
 def inverse(T: Tensor) -> Tensor:
     """T⁻¹ of a rigid map: R⁻¹ = Rᵀ."""
     rotation = T[..., :2].transpose(-1, -2)
@@ -42,6 +52,18 @@ def corners(boxes: Tensor) -> Tensor:
 def enclosing(points: Tensor) -> Tensor:
     """The smallest boxes (..., 4) around points (..., N, 2)."""
     return torch.cat((points.amin(-2), points.amax(-2)), -1)
+
+
+def ellipse_boxes(T: Tensor, boxes: Tensor) -> Tensor:
+    """The boxes (..., 4) of boxes' inscribed ellipses after T (..., 2, 3).
+
+    Where only an object's box is known, this is a better guess of its turned self's box than the enclosing box of
+    the turned corners, which is too large (Kalra et al., ICCV 2021).
+    """
+    half = (boxes[..., 2:] - boxes[..., :2]) / 2
+    center = transform(T, (boxes[..., :2] + half)[..., None, :])[..., 0, :]
+    reach = (T[..., :2].square() @ half.square()[..., None])[..., 0].sqrt()  # of R · diag(half) · unit circle
+    return torch.cat((center - reach, center + reach), -1)
 
 
 def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str) -> Tensor:
@@ -118,6 +140,24 @@ def hulls(points: np.ndarray) -> list[np.ndarray]:
         return []
     rings = [shapely.get_coordinates(hull) for hull in shapely.convex_hull(shapely.multipoints(list(points)))]
     return [ring[:-1] if len(ring) > 2 else ring for ring in rings]
+
+
+def masks(points: np.ndarray, size: tuple[int, int], concave: float | None = None) -> np.ndarray:
+    """The hulls of point sets (B, K, 2) as masks (B, height, width), bool: the pixels whose centres are inside.
+
+    size: (width, height) in pixels.
+    concave: None for the convex hull, the paper's; else shapely.concave_hull's ratio, from 0 (as tight as the
+    points allow) to 1 (convex). Degenerate sets have empty masks; what lies outside the image is cut off.
+    """
+    width, height = size
+    found = np.zeros((len(points), height, width), bool)
+    for mask, each in zip(found, points):
+        cloud = shapely.multipoints(each)
+        hull = shapely.convex_hull(cloud) if concave is None else shapely.concave_hull(cloud, ratio=concave)
+        x1, y1, x2, y2 = np.clip(np.nan_to_num(hull.bounds), 0, [width, height] * 2).astype(int)
+        xs, ys = np.meshgrid(np.arange(x1, min(x2 + 1, width)) + 0.5, np.arange(y1, min(y2 + 1, height)) + 0.5)
+        mask[y1:y2 + 1, x1:x2 + 1] = shapely.contains_xy(hull, xs, ys)
+    return found
 
 
 def polygon(parts: list[np.ndarray]) -> shapely.Geometry:

@@ -25,6 +25,17 @@ def keypoints_to_boxes(offsets: Tensor, sharpness: float) -> Tensor:
     return torch.cat((-low, high), -1)
 
 
+def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
+    """−ln IoU (M,), the paper's box loss (Yu et al., UnitBox): (M, 4) and (M, 4) distances from one location.
+
+    Boxes that do not meet have the loss of an IoU of 1e-6 and no gradient; GIoU, the default, gives them one.
+    """
+    meet = torch.minimum(found, wanted)
+    meet = (meet[:, :2] + meet[:, 2:]).clamp(min=0).prod(1)
+    areas = [(each[:, :2] + each[:, 2:]).prod(1) for each in (found, wanted)]
+    return -(meet / (areas[0] + areas[1] - meet)).clamp(min=1e-6).log()
+
+
 def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, levels: Tensor, reading: str) -> Tensor:
     """The field of keypoints at places between its locations.
 
@@ -115,6 +126,30 @@ def keypoint_loss(P: Tensor, P_T: Tensor, T: Tensor, mask: Tensor, area: Tensor,
         P, P_back = P / scale, P_back / scale
     costs = matched_costs(P, P_back, hungarian, settings.smooth_l1)  # equation 1
     return costs.sum() if settings.reduction == "sum" else costs.sum() / max(1, costs.numel())
+
+
+def repeatability(P: Tensor, P_T: Tensor, T: Tensor, mask: Tensor, area: Tensor) -> Tensor:
+    """How far keypoints of one view lie from their partners of the other: the mean matched ‖P − T⁻¹ P_T‖ / √area.
+
+    As `keypoint_loss`, but with plain distances, so that it is read in units of the object. Returns one value
+    for each location that is left by the mask. Collapsed keypoints have a small one, too: read it beside `spread`.
+    """
+    P, P_back, area = P[mask], transform(inverse(T), P_T)[mask], area[mask]
+    distances = torch.cdist(P, P_back)
+    matched = distances.gather(2, match(distances)[..., None])[..., 0]
+    return matched.mean(1) / area.sqrt()
+
+
+def separation(points: Tensor, boxes: Tensor, distance: float = 0.1) -> Tensor:
+    """A hinge against collapse (M,): the mean over pairs of max(0, δ² − ‖(p_i − p_j) / (w, h)‖²) / δ².
+
+    points: (M, K, 2), boxes: (M, 4). δ = `distance`, in boxes. 0: no two points nearer than δ; 1: all in one place.
+    """
+    K = points.shape[1]
+    unit = points / (boxes[:, None, 2:] - boxes[:, None, :2]).clamp(min=1e-6)
+    first, second = torch.triu_indices(K, K, 1, device=points.device)
+    squares = (unit[:, first] - unit[:, second]).square().sum(-1)
+    return (1 - squares / distance ** 2).clamp(min=0).mean(1)
 
 
 def spread(points: Tensor, boxes: Tensor) -> Tensor:

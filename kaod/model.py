@@ -10,6 +10,7 @@ and 114 otherwise); `num_classes` counts the background.
 import io
 import math
 import pickle
+import warnings
 from dataclasses import asdict
 from functools import partial
 from urllib.error import URLError
@@ -25,7 +26,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .geometry import rigid, transform, warp_images
+from .geometry import random_rigid, rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
@@ -57,6 +58,24 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
         settings.fpn_channels, LastLevelP6P7(settings.fpn_channels, settings.fpn_channels))
 
 
+class Head(FCOSHead):
+    """torchvision's FCOS head, with the paper's −ln IoU as another box loss."""
+
+    def __init__(self, channels: int, num_classes: int, convs: int, box_loss: str):
+        super().__init__(channels, 1, num_classes, convs)
+        self.box_loss = box_loss
+
+    def compute_loss(self, targets, head_outputs, anchors, matched_idxs) -> dict[str, Tensor]:
+        found = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        if self.box_loss == "iou":
+            image, location = (torch.stack(matched_idxs) >= 0).nonzero(as_tuple=True)
+            boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched_idxs)])
+            wanted = self.box_coder.encode(anchors[0][location], boxes)  # as found: distances in anchor sizes
+            loss = losses.iou_loss(head_outputs["bbox_regression"][image, location], wanted)
+            found["bbox_regression"] = loss.sum() / max(1, len(loss))
+        return found
+
+
 class KeypointBranch(FCOSRegressionHead):
     """FCOS's regression tower with 2K channels, the K offsets (dx, dy) from the location, as its last layer."""
 
@@ -78,11 +97,12 @@ class KeypointBranch(FCOSRegressionHead):
         return torch.cat(offsets, 1), torch.cat(centerness, 1)
 
 
-class KeypointHead(FCOSHead):
+class KeypointHead(Head):
     """FCOS's head whose four distances come from keypoints."""
 
-    def __init__(self, channels: int, k: int, num_classes: int, convs: int, sharpness: float, radius: float):
-        super().__init__(channels, 1, num_classes, convs)
+    def __init__(self, channels: int, k: int, num_classes: int, convs: int, box_loss: str, sharpness: float,
+                 radius: float):
+        super().__init__(channels, num_classes, convs, box_loss)
         self.regression_head = KeypointBranch(channels, k, convs, radius)
         self.sharpness = sharpness
 
@@ -104,6 +124,11 @@ def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
     return centers[:, None] + sizes[:, None] * offsets
 
 
+def mean(values: Tensor) -> Tensor:
+    """0 of nothing."""
+    return values.sum() / max(1, len(values))
+
+
 class KAOD(FCOS):
     """FCOS with a keypoint head, trained on two views of each image.
 
@@ -121,51 +146,58 @@ class KAOD(FCOS):
         if not self.training:
             return super().forward(images)
         images, targets = self.transform(images, targets)
-        views = images.tensors
-        count = len(views)
-        sizes = views.new_tensor([(w, h) for h, w in images.image_sizes])  # (N, 2)
+        sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])  # (N, 2)
+        T = random_rigid(sizes, self.settings.angle, self.settings.shift) if self.kpl else None
+        first, second, anchors, grids = self.views(images, T, sizes)
+        found, (image, location, boxes) = self.matched_losses(targets, first, anchors, grids)
         if self.kpl:
-            T = self.random_maps(sizes)
-            views = torch.cat((views, warp_images(views, T, sizes, self.settings.fill)))
-        features = list(self.backbone(views).values())
-        outputs = self.head(features)
-        anchors = self.anchor_generator(images, features)
-        grids = [feature.shape[-2:] for feature in features]
-        first = {key: value[:count] for key, value in outputs.items()}
-        found, matched = self.matched_losses(targets, first, anchors, grids)
-        points = absolute(first["offsets"], anchors[0])
-        image, location = (matched >= 0).nonzero(as_tuple=True)
-        boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
-        if self.kpl:
-            second = {key: value[count:] for key, value in outputs.items()}
-            found["keypoints"] = self.settings.beta * self.two_view_loss(
-                points, absolute(second["offsets"], anchors[0]), T, sizes, image, location, boxes, anchors[0],
-                grids, views.shape[-2:])
+            pairs = self.pairs(first, second, T, sizes, image, location, boxes, anchors[0], grids)
+            found["keypoints"] = self.settings.beta * losses.keypoint_loss(*pairs, self.hm, self.settings)
             if self.settings.supervise_view:
                 moved = [self.moved_targets(*each) for each in zip(targets, T, sizes)]
                 again = self.matched_losses(moved, second, anchors, grids)[0]["classification"]
                 found["classification"] = (found["classification"] + again) / 2
-        with torch.no_grad():
-            gauge = losses.spread(points[image, location], boxes)
-            found["spread"] = gauge.sum() / max(1, len(gauge))
+        points = absolute(first["offsets"], anchors[0])[image, location]
+        if self.settings.separation:
+            found["separation"] = self.settings.separation * mean(losses.separation(points, boxes))
+        found["spread"] = mean(losses.spread(points, boxes).detach())
         return found
 
-    def random_maps(self, sizes: Tensor) -> Tensor:
-        """T (N, 2, 3): a uniform turn and shift of each image about its own centre. sizes: (N, 2), w h."""
-        draws = 2 * torch.rand(len(sizes), 3) - 1  # on the CPU: the same maps on any device
-        draws = draws.to(sizes)
-        return rigid(draws[:, 0] * self.settings.angle, draws[:, 1:] * self.settings.shift * sizes, sizes / 2)
+    @torch.inference_mode()
+    def repeatability(self, images: list[Tensor], targets: list[dict[str, Tensor]], angle: float) -> Tensor:
+        """`losses.repeatability` at each supervised location of the images, turned by `angle` degrees."""
+        images, targets = self.transform(images, targets)
+        sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])
+        T = rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
+        first, second, anchors, grids = self.views(images, T, sizes)
+        _, matched = self.matched_losses(targets, first, anchors, grids)
+        return losses.repeatability(*self.pairs(first, second, T, sizes, *matched, anchors[0], grids))
 
-    def matched_losses(self, targets, outputs, anchors, grids) -> tuple[dict[str, Tensor], Tensor]:
-        """FCOS's three losses, and the object that each location learns (N, L), -1 for none."""
+    def views(self, images, T: Tensor | None, sizes: Tensor):
+        """The head's outputs on the images and, unless T is None, on T of them; anchors; (h, w) of each level."""
+        tensors = images.tensors
+        if T is not None:
+            tensors = torch.cat((tensors, warp_images(tensors, T, sizes, self.settings.fill)))
+        features = list(self.backbone(tensors).values())
+        outputs = self.head(features)
+        count = len(sizes)
+        return ({key: value[:count] for key, value in outputs.items()},
+                {key: value[count:] for key, value in outputs.items()},
+                self.anchor_generator(images, features), [feature.shape[-2:] for feature in features])
+
+    def matched_losses(self, targets, outputs, anchors, grids):
+        """FCOS's three losses, and the M supervised locations: (image (M,), location (M,), their boxes (M, 4))."""
         found = self.compute_loss(targets, outputs, anchors, [h * w for h, w in grids])
-        return found, found.pop("matched")
+        matched = found.pop("matched")
+        boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
+        return found, (*(matched >= 0).nonzero(as_tuple=True), boxes)
 
-    def two_view_loss(self, P, P_T, T, sizes, image, location, boxes, anchors, grids, padded) -> Tensor:
-        """Equations 1 and 2 over the matched locations, or over all (where no object is, m asks for T(o) only).
+    def pairs(self, first, second, T, sizes, image, location, boxes, anchors, grids) -> tuple[Tensor, ...]:
+        """What `losses.keypoint_loss` compares: P and P_T at T(o), (M, K, 2) pixels; T, m and area, one each.
 
-        P, P_T: (N, L, K, 2) pixels. image, location, boxes: (M,), (M,), (M, 4) of the M matched locations.
+        Over the matched locations, or over all (where no object is, m asks for T(o) only).
         """
+        P, P_T = absolute(first["offsets"], anchors), absolute(second["offsets"], anchors)
         if self.settings.locations == "all":
             every = torch.ones(P.shape[:2], dtype=torch.bool, device=P.device)
             found = P.new_zeros(*P.shape[:2], 4)
@@ -173,8 +205,10 @@ class KAOD(FCOS):
             image, location = every.nonzero(as_tuple=True)
             boxes = found[image, location]
         lengths = torch.tensor([h * w for h, w in grids])
-        levels = torch.tensor([[start - h * w, h, w, padded[0] // h, padded[1] // w]
-                               for start, (h, w) in zip(lengths.cumsum(0).tolist(), grids)], device=P.device)
+        # the images are padded so that each level's stride is exactly this
+        levels = torch.tensor([[start - h * w, h, w, stride, stride]
+                               for start, (h, w), stride in zip(lengths.cumsum(0).tolist(), grids, STRIDES)],
+                              device=P.device)
         level = torch.arange(len(grids)).repeat_interleave(lengths).to(P.device)[location]
         o = (anchors[location, :2] + anchors[location, 2:]) / 2  # (M, 2)
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
@@ -184,7 +218,7 @@ class KAOD(FCOS):
         area = torch.where(empty, anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
         read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels,
                                  self.settings.reading)
-        return losses.keypoint_loss(P[image, location], read, T[image], m, area, self.hm, self.settings)
+        return P[image, location], read, T[image], m, area
 
     def moved_targets(self, target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
         """Objects of the second view: their centre mapped by T, their size kept; those that left are dropped."""
@@ -240,9 +274,11 @@ def build(settings: params.Model, keypoints: params.Keypoints, variant: params.V
         score_thresh=detection.score_thresh, nms_thresh=detection.nms_thresh,
         detections_per_img=detection.detections, size_divisible=128)
     if variant.model == "fcos":
-        return FCOS(head=FCOSHead(body.out_channels, 1, num_classes + 1, settings.head_convs), **shared)
-    head = KeypointHead(body.out_channels, k, num_classes + 1, settings.head_convs, settings.sharpness,
-                        settings.spread)
+        return FCOS(head=Head(body.out_channels, num_classes + 1, settings.head_convs, settings.box_loss), **shared)
+    if k == 2:
+        warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
+    head = KeypointHead(body.out_channels, k, num_classes + 1, settings.head_convs, settings.box_loss,
+                        settings.sharpness, settings.spread)
     return KAOD(head=head, settings=keypoints, kpl=variant.kpl, hm=variant.hm, **shared)
 
 

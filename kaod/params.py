@@ -47,6 +47,7 @@ class Model:
     max_size: int
     anchor_scale: float
     center_sampling: float
+    box_loss: Literal["giou", "iou"]
     sharpness: float
     spread: float
 
@@ -64,6 +65,7 @@ class Keypoints:
     smooth_l1: float
     gradient: Literal["both", "first", "second"]
     supervise_view: bool
+    separation: float
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Train:
     warmup: int
     clip: float
     flip: float
+    rotate: float
+    rotated_boxes: Literal["corners", "ellipse"]
     workers: int
     threads: int
     save_every: int
@@ -92,11 +96,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Variant:
-    """One entry of `models`: what a train stage makes."""
+    """One entry of `models`: what a train stage makes. `set`: sections with the profile's settings that it changes."""
 
     model: Literal["fcos", "kaod"]
     kpl: bool
     hm: bool
+    set: dict
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,9 @@ class Profile:
 POSITIVE = {"size", "train", "test", "steps", "batch", "lr", "threads", "min_size", "max_size", "fpn_channels",
             "head_convs", "anchor_scale", "center_sampling", "sharpness", "smooth_l1", "detections", "save_every",
             "clip"}
-FRACTION = {"shift", "min_area", "score_thresh", "nms_thresh", "flip", "tolerance"}
+FRACTION = {"shift", "min_area", "score_thresh", "nms_thresh", "flip", "rotate", "tolerance"}
+SETTABLE = {"vertices": {"k"}, **{section: {field.name for field in dataclasses.fields(kind)} for section, kind in
+            (("model", Model), ("keypoints", Keypoints), ("train", Train))}}
 
 
 def load(name: str | None = None, path=None) -> tuple[Profile, dict[str, Variant]]:
@@ -160,9 +167,6 @@ def load(name: str | None = None, path=None) -> tuple[Profile, dict[str, Variant
     name = name or settings.get("profile")
     if name not in profiles:
         raise ValueError(f"{path}: profile: expected one of {', '.join(profiles)}; got {name!r}")
-    models = settings.get("models")
-    if not isinstance(models, dict) or not models:
-        raise ValueError(f"{path}: models: expected a mapping with at least one entry; got {models!r}")
     section = settings[name]
     if isinstance(section, dict):
         section = {"name": name, **section}
@@ -172,7 +176,32 @@ def load(name: str | None = None, path=None) -> tuple[Profile, dict[str, Variant
     if profile.vertices.k != "auto" and profile.vertices.k < 2:
         raise ValueError(f"{path}: {name}.vertices.k: expected 'auto' or a number of at least 2 (the box of one "
                          f"keypoint has no area); got {profile.vertices.k}")
-    return profile, {key: _typed(Variant, value, f"{path}: models.{key}") for key, value in models.items()}
+    return profile, variants(settings.get("models"), profile, f"{path}: models")
+
+
+def variants(models, profile: Profile, where: str) -> dict[str, Variant]:
+    """The entries of a `models` section, checked against the profile that they are for; `where` it stands."""
+    if not isinstance(models, dict) or not models:
+        raise ValueError(f"{where}: expected a mapping with at least one entry; got {models!r}")
+    found = {key: _typed(Variant, value, f"{where}.{key}") for key, value in models.items()}
+    for key, variant in found.items():
+        apply(profile, variant, f"{where}.{key}")
+    return found
+
+
+def apply(profile: Profile, variant: Variant, where: str = "models") -> Profile:
+    """The profile with what the variant sets. Raises ValueError that names a wrong key or value."""
+    settings = dataclasses.asdict(profile)
+    for section, changes in variant.set.items():
+        if section not in SETTABLE:
+            raise ValueError(f"{where}.set.{section}: unknown key; expected {', '.join(SETTABLE)}")
+        if not isinstance(changes, dict):
+            raise ValueError(f"{where}.set.{section}: expected a section; got {changes!r}")
+        for wrong in changes.keys() - SETTABLE[section]:
+            raise ValueError(f"{where}.set.{section}.{wrong}: unknown key; expected "
+                             f"{', '.join(sorted(SETTABLE[section]))}")
+        settings[section] |= changes
+    return _typed(Profile, settings, f"{where}.set")
 
 
 def _typed(kind, value, key: str):
@@ -205,7 +234,7 @@ def _typed(kind, value, key: str):
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
         raise ValueError(f"{key}: expected {names[kind]}; got {value!r}")
     if kind in (int, float):
         last = key.rsplit(".", 1)[-1]

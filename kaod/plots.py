@@ -79,7 +79,7 @@ def losses(logs: dict[str, list[dict]], window: int = 20):
             if values:
                 axes.plot(np.arange(width, len(values) + 1),
                           np.convolve(values, np.ones(width) / width, "valid"), color=colour, label=model)
-        axes.set(title={"bbox_regression": "box (GIoU)", "bbox_ctrness": "centerness"}.get(name, name),
+        axes.set(title={"bbox_regression": "box", "bbox_ctrness": "centerness"}.get(name, name),
                  xlabel="step", ylim=(0, None))
         axes.legend()
     return figure
@@ -122,6 +122,52 @@ def shape_table(metrics: dict[str, dict], kind: str = "st") -> str:
                      for key in columns]
             lines.append(f"| {model} | " + " | ".join(cells) + " |")
     return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def grid_table(grid: dict[str, dict], columns: dict[str, str], reference: str | None = None, digits: int = 3) -> str:
+    """`kaod.grid`'s table in Markdown, one row a model: means, or differences to a reference, ± 95 % intervals.
+
+    columns: {figure's name: heading}. A figure that a model does not have is a dash.
+    """
+    lines = ["| | seeds | " + " | ".join(columns.values()) + " |", "|---|---|" + "---|" * len(columns)]
+    for model, entry in grid.items():
+        found = entry["figures"] if reference is None else entry["against"].get(reference)
+        if not found or not found.keys() & columns.keys():
+            continue
+        cells = ["–" if key not in found else f"{found[key]['mean']:{'' if reference is None else '+'}.{digits}f}" + (
+            "" if found[key]["half"] is None else f" ± {found[key]['half']:.{digits}f}") for key in columns]
+        lines.append(f"| {model} | {len(entry['seeds'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def differences(grid: dict[str, dict], reference: str, kinds=("st", "rt", "tr")):
+    """Each model's AP50 minus the reference's on each test set; bars are 95 % intervals, none for a single seed."""
+    models = [model for model, entry in grid.items() if reference in entry["against"]]
+    figure, panels = plt.subplots(1, len(kinds), figsize=(11, 1 + 0.36 * len(models)), sharey=True, squeeze=False)
+    for axes, kind in zip(panels[0], kinds):
+        for row, model in enumerate(reversed(models)):
+            found = grid[model]["against"][reference][f"AP50-{kind}"]
+            axes.errorbar(found["mean"], row, xerr=found["half"], fmt="o" if found["half"] else "D", capsize=3,
+                          color=COLOURS[0], mfc=COLOURS[0] if found["half"] else "white")
+        axes.axvline(0, color=DARK, linewidth=1)
+        axes.set(title=f"-{kind} ({warp.NAMES[kind]})", xlabel=f"AP50 minus that of {reference}",
+                 yticks=range(len(models)), yticklabels=models[::-1])
+    return figure
+
+
+def repeatability(grid: dict[str, dict]):
+    """How far keypoints of a turned photo lie from those of the photo, by angle; less is better."""
+    figure, axes = plt.subplots(figsize=(8, 3.4))
+    for number, (model, entry) in enumerate(grid.items()):
+        found = {int(key.removeprefix("repeatability")): value["mean"] for key, value in entry["figures"].items()
+                 if key.startswith("repeatability")}
+        if found:
+            angles = sorted(found)
+            axes.plot(angles, [found[angle] for angle in angles], marker="os^Dv<>"[number % 7], label=model)
+    axes.set(xlabel="turn in degrees, clockwise", ylabel="distance / √(box area)", ylim=(0, None),
+             title="Keypoints of a turned photo: how far from where they were?")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 def show(axes, image, title: str = "") -> None:

@@ -18,10 +18,11 @@ import time
 from dataclasses import asdict
 
 import torch
+from torchvision.ops import box_area, clip_boxes_to_image
 from torchvision.transforms.functional import hflip
 from tqdm import tqdm
 
-from . import ROOT, datasets, files, model, params
+from . import ROOT, datasets, files, geometry, model, params
 
 CODE = ("files", "params", "geometry", "datasets", "losses", "model", "train")  # what a trained model depends on
 
@@ -51,6 +52,26 @@ def flip(image, target):
     boxes = target["boxes"].clone()
     boxes[:, [0, 2]] = image.shape[-1] - boxes[:, [2, 0]]
     return hflip(image), {**target, "boxes": boxes}
+
+
+def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
+    """What one would do instead of the keypoint loss: the image under a random T, and the boxes that go with it.
+
+    Labels know no outlines, so the boxes are those of the turned ellipses or corners. What comes from outside is
+    the image's mean colour: a reflection would show objects without labels. Objects with less than a
+    quarter of their new box inside are dropped, as in the test sets.
+    """
+    size = torch.tensor([[image.shape[2], image.shape[1]]]).to(image)
+    T = geometry.random_rigid(size, keypoints.angle, keypoints.shift)
+    mean = image.mean((1, 2), keepdim=True)
+    copy = geometry.warp_images((image - mean)[None], T, size, "constant")[0] + mean
+    if rotated_boxes == "ellipse":
+        boxes = geometry.ellipse_boxes(T, target["boxes"])
+    else:
+        boxes = geometry.enclosing(geometry.transform(T, geometry.corners(target["boxes"])))
+    inside = clip_boxes_to_image(boxes, image.shape[1:])
+    kept = box_area(inside) >= box_area(boxes) / 4
+    return copy, {**target, "boxes": inside[kept], "labels": target["labels"][kept]}
 
 
 def fingerprint(profile: params.Profile, variant: params.Variant, k: int) -> str:
@@ -119,6 +140,10 @@ def train(profile: params.Profile, variant: params.Variant, samples, classes: li
             "index": target["index"]} for target in targets]
         turned = torch.rand(len(images)) < settings.flip
         pairs = [flip(*pair) if turn else pair for turn, *pair in zip(turned, images, targets)]
+        if settings.rotate:
+            turned = torch.rand(len(images)) < settings.rotate
+            pairs = [turned_copy(*pair, profile.keypoints, settings.rotated_boxes) if turn else pair
+                     for turn, pair in zip(turned, pairs)]
         rate = learning_rate(step, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -146,6 +171,12 @@ def train(profile: params.Profile, variant: params.Variant, samples, classes: li
     return detector, log
 
 
+def keypoint_count(profile: params.Profile) -> int:
+    """K: a number from the settings, or what the vertices stage found."""
+    k = profile.vertices.k
+    return files.read_json(profile.runs / "k.json")["k"] if k == "auto" else k
+
+
 def main() -> None:
     profile, models = params.load()
     parser = argparse.ArgumentParser(prog="python -m kaod.train", description="Trains one model of params.yaml.")
@@ -153,7 +184,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     name = given.model
-    k = files.read_json(profile.runs / "k.json")["k"]
+    profile = params.apply(profile, models[name])
+    k = keypoint_count(profile)
     dataset = datasets.load(profile, profile.train_sets)
     scratch = ROOT / "scratch" / profile.name / name / "checkpoint.pt"
     detector, log = train(profile, models[name], dataset.samples, dataset.classes, k, scratch, given.device)

@@ -82,5 +82,8 @@ def test_shapes_of_found_objects():
     assert shape["objects"] == 1
     assert shape["box"] == pytest.approx(np.pi / 4, abs=0.01) and shape["ellipse"] > 0.99
     assert 0.95 < shape["hull"] < shape["bound"] == 1 and 0.4 < shape["spread"] < 0.5
+    assert shape["overhang"] < 1e-9
+    small = [detections[0] | {"boxes": np.array([[30, 30, 70, 60]], np.float32)}]  # a quarter of the height hangs out
+    assert 0.15 < evaluate.shape_metrics(samples, small)["overhang"] < 0.25
     assert evaluate.shape_metrics(samples, [found([], [], [])]) is None
     assert evaluate.shape_metrics([sample([BOX], [1])], [found([BOX], [1], [1])]) is None  # outlines unknown

@@ -112,3 +112,51 @@ def test_degenerate_sets_have_degenerate_boxes():
     assert fitted[1, :4] == pytest.approx([22.5, 30, 75, 0]) and fitted[1, 4] == pytest.approx(53.13, abs=0.01)
     assert [len(hull) for hull in geometry.hulls(np.stack((point, line)))] == [1, 2]
     assert geometry.rotated_boxes(np.zeros((0, 16, 2)))[1].shape == (0, 5) and geometry.hulls([]) == []
+
+
+@settings(deadline=None)
+@given(st.integers(3, 40), st.integers(0, 999))
+def test_the_rotated_box_equals_brute_force_over_the_hulls_edges(count, seed):
+    points = np.random.default_rng(seed).normal(size=(count, 2)) * (30, 10)
+    hull = geometry.hulls(points[None])[0]
+    areas = []
+    for edge in np.roll(hull, -1, 0) - hull:  # the smallest rectangle lies along one of them
+        along = edge / np.linalg.norm(edge)
+        places = np.stack((points @ along, points @ (-along[1], along[0])))
+        areas.append(np.ptp(places, axis=1).prod())
+    rings, (fitted,) = geometry.rotated_boxes(points[None])
+    assert fitted[2] * fitted[3] == pytest.approx(min(areas), rel=1e-6)
+    assert shapely.Polygon(rings[0]).buffer(1e-6).covers(shapely.multipoints(points))
+
+
+@given(st.floats(-180, 180), st.floats(-20, 20))
+def test_the_box_of_a_turned_ellipse_is_that_of_its_points(angle, shift):
+    T = geometry.rigid(torch.tensor(angle), torch.tensor([shift, -shift]), torch.tensor([40.0, 30])).double()
+    box = torch.tensor([10.0, 20, 60, 40]).double()
+    turn = torch.linspace(0, 2 * math.pi, 2000, dtype=torch.float64)
+    ellipse = torch.tensor([35.0, 30]) + torch.stack((25 * turn.cos(), 10 * turn.sin()), 1)
+    expected = geometry.enclosing(geometry.transform(T, ellipse))
+    found = geometry.ellipse_boxes(T, box)
+    assert torch.allclose(found, expected, atol=1e-3)
+    outer = geometry.enclosing(geometry.transform(T, geometry.corners(box)))
+    assert (found[:2] >= outer[:2] - 1e-6).all() and (found[2:] <= outer[2:] + 1e-6).all()
+    assert torch.allclose(geometry.ellipse_boxes(T[None], box[None])[0], found)
+
+
+def test_masks_are_the_hulls_pixels():
+    turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    circle = np.stack((50 + 20 * np.cos(turn), 40 + 20 * np.sin(turn)), 1)
+    star = circle.copy()
+    star[::2] = (50, 40) + (star[::2] - (50, 40)) / 3
+    point, line = np.full((32, 2), 30.0), np.linspace((0, 0), (45, 60), 32)
+    outside = circle - (50, 0)
+    sets = np.stack((circle, star, point, line, outside))
+    masks = geometry.masks(sets, (100, 80))
+    assert masks.shape == (5, 80, 100) and masks.dtype == bool
+    ys, xs = np.mgrid[:80, :100] + 0.5
+    exact = shapely.contains_xy(shapely.Polygon(circle), xs, ys)
+    assert (masks[0] == exact).all() and masks[1].sum() > 0.9 * exact.sum()
+    assert not masks[2].any() and not masks[3].any()
+    assert masks[4].sum() == pytest.approx(exact.sum() / 2, rel=0.05)  # cut at the image's border
+    assert geometry.masks(sets[:2], (100, 80), concave=0.0)[1].sum() < 0.7 * masks[1].sum()
+    assert geometry.masks(np.zeros((0, 8, 2)), (10, 10)).shape == (0, 10, 10)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
 
 from kaod import geometry, losses, params
 
@@ -144,6 +146,36 @@ def test_no_location_left_costs_nothing():
                                     replace(SETTINGS, reduction=reduction))
         loss.backward()
         assert loss == 0
+
+
+def test_iou_loss_is_minus_ln_of_torchvisions_iou():
+    wanted, found = 1 + torch.rand(50, 4), 0.5 + torch.rand(50, 4)
+    boxes = [torch.cat((-each[:, :2], each[:, 2:]), 1) for each in (found, wanted)]
+    assert torch.allclose(losses.iou_loss(found, wanted), -box_iou(*boxes).diag().log(), atol=1e-5)
+    apart = torch.tensor([[-5.0, 1, 6, 1]])  # the location lies left of the found box, outside it
+    assert losses.iou_loss(apart, torch.ones(1, 4)).item() == pytest.approx(-math.log(1e-6))
+
+
+@given(st.floats(-180, 180))
+def test_repeatability_of_an_equivariant_oracle_is_zero_and_of_a_moved_one_the_move(angle):
+    P = 100 * torch.rand(5, 8, 2, dtype=torch.float64)
+    T = geometry.rigid(torch.full((5,), angle), torch.ones(5, 2), torch.full((5, 2), 64.0)).double()
+    everywhere, area = torch.ones(5, dtype=torch.bool), torch.full((5,), 400.0).double()
+    P_T = geometry.transform(T, P)[:, torch.randperm(8)]
+    assert losses.repeatability(P, P_T, T, everywhere, area).max() < 1e-5
+    one = P[:, :1].expand(-1, 8, -1)  # collapsed, so that no other partner is nearer
+    away = geometry.transform(T, one + torch.tensor([6.0, 8.0]))
+    assert losses.repeatability(one, away, T, everywhere, area).tolist() == pytest.approx([10 / 20] * 5, abs=1e-5)
+    assert len(losses.repeatability(P, P_T, T, ~everywhere, area)) == 0
+
+
+def test_separation_punishes_points_in_one_place_alone():
+    boxes = torch.tensor([[0.0, 0, 10, 20]])
+    apart = torch.tensor([[[0.0, 0], [10, 0], [10, 20], [0, 20]]])
+    assert losses.separation(apart, boxes) == 0 and losses.separation(apart * 0, boxes) == 1
+    near = torch.tensor([[[0.0, 0], [0.5, 0]]], requires_grad=True)
+    losses.separation(near, boxes).sum().backward()
+    assert near.grad[0, 0, 0] > 0 > near.grad[0, 1, 0]  # downhill is apart
 
 
 def test_the_gauge_is_zero_for_one_point_and_half_for_an_outline():

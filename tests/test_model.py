@@ -71,6 +71,52 @@ def test_detections_are_those_of_torchvisions_postprocessing(build):
         assert (ours["boxes"][inside, 2:] <= high[inside] + 1e-3).all()
 
 
+@pytest.mark.parametrize("name", ["fcos", "kaod"])
+def test_the_papers_box_loss_is_minus_ln_iou(tiny, name, drawn):
+    """Against torchvision's own box_iou, and differing from GIoU in the box loss alone."""
+    profile, models = tiny
+    found = {}
+    for box_loss in ("giou", "iou"):
+        torch.manual_seed(0)
+        detector = model.build(replace(profile.model, box_loss=box_loss), profile.keypoints,
+                               replace(models[name], kpl=False), 7, 8).train()
+        found[box_loss] = detector(*batch(drawn[0]))
+    assert found["iou"]["bbox_regression"] != found["giou"]["bbox_regression"]
+    assert found["iou"]["bbox_regression"].requires_grad and torch.isfinite(found["iou"]["bbox_regression"])
+    for key in found["giou"].keys() - {"bbox_regression"}:
+        assert torch.equal(found["giou"][key], found["iou"][key])
+
+
+@pytest.mark.parametrize("boxes", [
+    [], [(0.0, 0, 128, 128)], [(x, y, x + 4.0, y + 5) for x in range(0, 120, 12) for y in range(0, 120, 12)],
+    [(0.0, 0, 20, 20), (108, 108, 128, 128), (-5, 40, 10, 60)]], ids=["none", "huge", "a hundred", "at the border"])
+def test_unusual_photos_give_finite_losses_and_gradients(build, boxes):
+    target = {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.ones(len(boxes), dtype=torch.int64)}
+    for changes in ({}, {"locations": "all"}, {"separation": 1.0}):
+        detector = build(**changes).train()
+        found = detector([torch.rand(3, 128, 128)], [dict(target)])  # a batch of one
+        assert all(torch.isfinite(value) for value in found.values())
+        sum(value for key, value in found.items() if key != "spread").backward()
+        assert all(weight.grad is None or torch.isfinite(weight.grad).all() for weight in detector.parameters())
+
+
+def test_repeatability_is_zero_without_a_turn_and_positive_with_one(build, drawn):
+    detector = build().eval()
+    images, targets = batch(drawn[0])
+    still, turned = (detector.repeatability(images, [dict(each) for each in targets], angle) for angle in (0.0, 30.0))
+    assert len(still) > 10 and still.max() < 1e-5
+    assert turned.isfinite().all() and turned.mean() > 1e-3
+
+
+def test_two_keypoints_warn_that_there_will_be_no_masks(build):
+    with pytest.warns(UserWarning, match="no masks"):
+        detector = build(k=2).train()
+    image = torch.rand(3, 128, 128)
+    target = {"boxes": torch.tensor([[20.0, 20, 90, 100]]), "labels": torch.tensor([1])}
+    assert all(torch.isfinite(value) for value in detector([image], [target]).values())
+    assert detector.eval()([image])[0]["keypoints"].shape[1] == 2
+
+
 def test_training_gives_every_loss_and_gradient(build, drawn):
     for changes in ({}, {"locations": "all", "reduction": "sum", "normalize": False}, {"supervise_view": True},
                     {"hm": False, "reading": "nearest"}):
@@ -81,6 +127,7 @@ def test_training_gives_every_loss_and_gradient(build, drawn):
         for name, weight in detector.named_parameters():
             assert weight.grad is not None and torch.isfinite(weight.grad).all(), name
     assert "keypoints" not in build(kpl=False).train()(*batch(drawn[0]))
+    assert build(kpl=False, separation=0.5).train()(*batch(drawn[0]))["separation"] >= 0
 
 
 def test_photos_without_objects_train(build):

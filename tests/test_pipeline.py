@@ -59,8 +59,8 @@ def check_results(folder: Path, profile: str):
     for name in ("ap50.png", "what-it-sees.png"):
         with Image.open(folder / "results" / profile / name) as picture:
             assert min(picture.size) > 200 and np.asarray(picture.convert("L")).std() > 5
-    for path in (folder / "notebooks").glob("*.ipynb"):
-        executed = nb.read(folder / "runs" / profile / "notebooks" / path.name)
+    for name in ("01-how-many-keypoints", "02-results", "03-what-it-sees"):
+        executed = nb.read(folder / "runs" / profile / "notebooks" / f"{name}.ipynb")
         assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
 
 
@@ -114,7 +114,7 @@ def readme_commands() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, folder", enumerate(["coco", "VOCdevkit", "nuclei"]), ids=["coco", "voc", "own data"])
+@pytest.mark.parametrize("number, folder", [(0, "coco"), (1, "VOCdevkit"), (2, "nuclei")])
 def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, number, folder):
     command = readme_commands()[number]
     assert f"=~/data/{folder} " in command and len(readme_commands()) == 3
@@ -139,7 +139,7 @@ def test_eight_real_photos_are_learned_by_heart(shared, model):
               (each.boxes[:, 2:] - each.boxes[:, :2]).min() > 60][:8]
     assert len(chosen) == 8
     settings = replace(profile.model, backbone="resnet18", weights="none", fpn_channels=128, head_convs=2,
-                       min_size=192, max_size=256, anchor_scale=0.5)
+                       min_size=128, max_size=192, anchor_scale=0.5)
     for steps in (80, 160, 320):  # a longer schedule where a shorter one did not do
         run = replace(profile, model=settings, train=replace(
             profile.train, steps=steps, batch=8, optimizer="adamw", lr=1e-3, warmup=20, workers=0, flip=0.0))

@@ -49,12 +49,37 @@ def test_flipping_twice_changes_nothing(drawn):
     assert torch.equal(again, image) and torch.allclose(back["boxes"], target["boxes"], atol=1e-4)
 
 
+def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
+    """A bright disc: the ellipse's box fits its turned self, the corners' box is too large."""
+    keypoints = replace(tiny[0].keypoints, angle=40.0, shift=0.05)
+    ys, xs = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(140) + 0.5, indexing="ij")
+    image = 0.2 + 0.6 * ((((xs - 60) / 30) ** 2 + ((ys - 50) / 12) ** 2) < 1).float().expand(3, -1, -1)
+    target = {"boxes": torch.tensor([[30.0, 38, 90, 62]]), "labels": torch.tensor([1])}
+    for seed in range(5):
+        torch.manual_seed(seed)
+        copy, moved = train.turned_copy(image, target, keypoints, "ellipse")
+        rows, columns = (copy[0] > 0.5).nonzero(as_tuple=True)
+        seen = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)).float()
+        assert (moved["boxes"][0] - seen).abs().max() < 1.5 and copy.shape == image.shape
+        torch.manual_seed(seed)
+        _, loose = train.turned_copy(image, target, keypoints, "corners")
+        assert (loose["boxes"][0, :2] <= moved["boxes"][0, :2] + 1e-4).all()
+        assert (loose["boxes"][0, 2:] >= moved["boxes"][0, 2:] - 1e-4).all()
+    away = {"boxes": torch.tensor([[-50.0, 0, 4, 10]]), "labels": torch.tensor([1])}
+    assert len(train.turned_copy(image, away, keypoints, "corners")[1]["boxes"]) == 0
+
+
 @pytest.mark.parametrize("model", ["fcos", "kaod"])
 def test_the_same_run_gives_the_same_bits(run, model):
     first, log = run(model=model)
     second, again = run(model=model)
     assert same(first, second) and log == again and [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert not same(first, run(model=model, seed=1)[0])
+
+
+def test_turned_copies_train(run):
+    log = run(model="fcos", rotate=0.5)[1]
+    assert log != run(model="fcos")[1] and log == run(model="fcos", rotate=0.5)[1]
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])

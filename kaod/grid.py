@@ -1,0 +1,139 @@
+"""The grid of experiments/: models with several seeds, and the table that compares them.
+
+`python -m kaod.grid cell MODEL SEED` trains and evaluates one → results/<profile>/grid/MODEL-SEED.json. A cell that
+was interrupted goes on from its checkpoint in scratch/<profile>/grid/, where its weights are left, too.
+`python -m kaod.grid table` → results/<profile>/grid.json: over the seeds, each model's mean figures, and its
+differences to FCOS and to KAOD without keypoint loss, with 95 % intervals.
+"""
+
+import argparse
+import math
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from scipy import stats
+
+from . import ROOT, compare, datasets, evaluate, files, model, params, train, warp
+
+REFERENCES = ("fcos", "no-kpl")
+
+
+def load() -> tuple[params.Profile, dict[str, params.Variant]]:
+    """The selected profile, and the models of experiments/grid.yaml."""
+    path = ROOT / "experiments" / "grid.yaml"
+    profile, _ = params.load()
+    try:
+        content = yaml.safe_load(path.read_text())
+        return profile, params.variants(content["models"], profile, f"{path}: models")
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected YAML with the key models ({error})") from None
+
+
+def hardware(device: str) -> str:
+    """What a run ran on, in words."""
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{torch.get_num_threads()} threads of {names[0] if names else platform.processor()}"
+
+
+def cell(profile: params.Profile, name: str, variant: params.Variant, seed: int, device: str) -> dict:
+    """One model, trained with one seed and evaluated: its settings, metrics, and how it was made."""
+    applied = params.apply(profile, variant)
+    applied = replace(applied, train=replace(applied.train, seed=seed))
+    dataset = datasets.load(applied, applied.train_sets)
+    scratch = ROOT / "scratch" / profile.name / "grid" / f"{name}-{seed}" / "checkpoint.pt"
+    k = train.keypoint_count(applied)
+    resumed, began = scratch.exists(), time.monotonic()
+    detector, log = train.train(applied, variant, dataset.samples, dataset.classes, k, scratch, device)
+    seconds = time.monotonic() - began
+    last = log[-len(log) // 10:]
+    found = {
+        "model": name, "seed": seed, "variant": asdict(variant), "steps": applied.train.steps,
+        "command": shlex.join(["python", "-m", "kaod.grid", "cell", name, str(seed)]), "hardware": hardware(device),
+        "commit": (compare.git("describe", "--always", "--dirty") or "none").strip(),
+        "seconds_per_step": None if resumed else seconds / applied.train.steps,
+        "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")},
+        "metrics": evaluate.evaluate_all(applied, f"{name}, seed {seed}", detector.eval(), device)}
+    files.write_bytes(scratch.with_name("model.pt"), model.to_bytes(detector, applied, variant, dataset.classes, k))
+    scratch.unlink(missing_ok=True)
+    return found
+
+
+def figures(found: dict) -> dict[str, float]:
+    """The figures of one cell that the table shows."""
+    metrics = found["metrics"]
+    row = {f"AP50-{kind}": metrics[kind]["AP50"] for kind in ("st", *warp.KINDS)}
+    shape = metrics["st"]["shape"] or {}
+    row |= {key: shape[key] for key in ("box", "ellipse", "hull", "bound", "spread", "overhang") if key in shape}
+    row |= {f"repeatability{angle}": value for angle, value in metrics["st"].get("repeatability", {}).items()}
+    if found["seconds_per_step"] is not None:
+        row["seconds_per_step"] = found["seconds_per_step"]
+    return row
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean, and the half width of its 95 % interval by Student's t; none for a single value."""
+    if len(values) < 2:
+        return {"mean": values[0], "half": None}
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return {"mean": float(np.mean(values)), "half": float(half)}
+
+
+def table(cells: list[dict]) -> dict[str, dict]:
+    """{model: {"seeds", "figures": {name: interval}, "against": {reference: {name: interval}}}}.
+
+    Differences are taken seed by seed: two models with one seed saw the same photos in the same order.
+    """
+    rows: dict[str, dict[int, dict]] = {}
+    for found in cells:
+        rows.setdefault(found["model"], {})[found["seed"]] = figures(found)
+    result = {}
+    for name, seeds in rows.items():
+        common = set.intersection(*(set(row) for row in seeds.values()))
+        entry = result[name] = {"seeds": sorted(seeds), "against": {}, "figures": {
+            key: interval([seeds[seed][key] for seed in sorted(seeds)]) for key in sorted(common)}}
+        for reference in REFERENCES:
+            both = sorted(set(seeds) & set(rows.get(reference, {})))
+            if reference == name or not both:
+                continue
+            shared = common & set.intersection(*(set(row) for row in rows[reference].values()))
+            entry["against"][reference] = {key: interval([seeds[seed][key] - rows[reference][seed][key]
+                                                          for seed in both]) for key in sorted(shared)}
+    return result
+
+
+def main() -> None:
+    profile, models = load()
+    parser = argparse.ArgumentParser(prog="python -m kaod.grid", description="The grid of experiments/.")
+    parser.add_argument("action", choices=("cell", "table"))
+    parser.add_argument("model", nargs="?", choices=models)
+    parser.add_argument("seed", nargs="?", type=int)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = parser.parse_args()
+    folder = profile.results / "grid"
+    if given.action == "table":
+        cells = [files.read_json(path) for path in sorted(folder.glob("*.json"))]
+        order = list(models)
+        cells = sorted((each for each in cells if each["model"] in order), key=lambda each: order.index(each["model"]))
+        files.write_json(profile.results / "grid.json", table(cells))
+    elif given.seed is None:
+        parser.error("expected a model and a seed")
+    else:
+        files.write_json(folder / f"{given.model}-{given.seed}.json",
+                         cell(profile, given.model, models[given.model], given.seed, given.device))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"kaod.grid: {error}")
