@@ -11,3 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 """The repository. All relative paths (params.yaml, datasets/, runs/, results/) start here, so that a
 notebook finds them from whatever folder its kernel was started in."""
+
+
+def load(path, device: str = "cpu"):
+    """The `predict.Predictor` of a checkpoint: `kaod.load("model.pt").predict(["photo.jpg"])`."""
+    from .predict import Predictor  # torch only where it is needed
+
+    return Predictor(path, device)

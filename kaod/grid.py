@@ -1,7 +1,8 @@
 """The grid of experiments/: models with several seeds, and the table that compares them.
 
-`python -m kaod.grid cell MODEL SEED` trains and evaluates one → results/<profile>/grid/MODEL-SEED.json. A cell that
-was interrupted goes on from its checkpoint in scratch/<profile>/grid/, where its weights are left, too.
+`python -m kaod.grid train MODEL SEED` trains one → runs/<profile>/grid/MODEL-SEED/. Where it was interrupted it goes on
+from its checkpoint in scratch/.
+`python -m kaod.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
 `python -m kaod.grid table` → results/<profile>/grid.json: over the seeds, each model's mean figures, and its
 differences to FCOS and to KAOD without keypoint loss, with 95 % intervals.
 """
@@ -45,8 +46,8 @@ def hardware(device: str) -> str:
     return f"{torch.get_num_threads()} threads of {names[0] if names else platform.processor()}"
 
 
-def cell(profile: params.Profile, name: str, variant: params.Variant, seed: int, device: str) -> dict:
-    """One model, trained with one seed and evaluated: its settings, metrics, and how it was made."""
+def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed: int, device: str) -> None:
+    """Trains one model with one seed; writes its weights, and beside them in run.json how they were made."""
     applied = params.apply(profile, variant)
     applied = replace(applied, train=replace(applied.train, seed=seed))
     dataset = datasets.load(applied, applied.train_sets)
@@ -56,16 +57,23 @@ def cell(profile: params.Profile, name: str, variant: params.Variant, seed: int,
     detector, log = train.train(applied, variant, dataset.samples, dataset.classes, k, scratch, device)
     seconds = time.monotonic() - began
     last = log[-len(log) // 10:]
-    found = {
+    target = profile.runs / "grid" / f"{name}-{seed}"
+    files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, variant, dataset.classes, k))
+    files.write_json(target / "run.json", {
         "model": name, "seed": seed, "variant": asdict(variant), "steps": applied.train.steps,
-        "command": shlex.join(["python", "-m", "kaod.grid", "cell", name, str(seed)]), "hardware": hardware(device),
+        "command": shlex.join(["python", "-m", "kaod.grid", "train", name, str(seed)]), "hardware": hardware(device),
         "commit": (compare.git("describe", "--always", "--dirty") or "none").strip(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
-        "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")},
-        "metrics": evaluate.evaluate_all(applied, f"{name}, seed {seed}", detector.eval(), device)}
-    files.write_bytes(scratch.with_name("model.pt"), model.to_bytes(detector, applied, variant, dataset.classes, k))
+        "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})
     scratch.unlink(missing_ok=True)
-    return found
+
+
+def evaluate_cell(profile: params.Profile, name: str, seed: int, device: str) -> dict:
+    """How a trained cell was made, and its metrics."""
+    folder = profile.runs / "grid" / f"{name}-{seed}"
+    detector, _ = model.load(folder / "model.pt", device, profile.evaluate)
+    return files.read_json(folder / "run.json") | {
+        "metrics": evaluate.evaluate_all(profile, f"{name}, seed {seed}", detector, device)}
 
 
 def figures(found: dict) -> dict[str, float]:
@@ -114,7 +122,7 @@ def table(cells: list[dict]) -> dict[str, dict]:
 def main() -> None:
     profile, models = load()
     parser = argparse.ArgumentParser(prog="python -m kaod.grid", description="The grid of experiments/.")
-    parser.add_argument("action", choices=("cell", "table"))
+    parser.add_argument("action", choices=("train", "evaluate", "table"))
     parser.add_argument("model", nargs="?", choices=models)
     parser.add_argument("seed", nargs="?", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -127,9 +135,11 @@ def main() -> None:
         files.write_json(profile.results / "grid.json", table(cells))
     elif given.seed is None:
         parser.error("expected a model and a seed")
+    elif given.action == "train":
+        train_cell(profile, given.model, models[given.model], given.seed, given.device)
     else:
         files.write_json(folder / f"{given.model}-{given.seed}.json",
-                         cell(profile, given.model, models[given.model], given.seed, given.device))
+                         evaluate_cell(profile, given.model, given.seed, given.device))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Everything that is drawn: for the notebooks, the README and the results."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -7,7 +9,7 @@ from matplotlib.patches import Polygon, Rectangle
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import nms
 
-from . import geometry, warp
+from . import files, geometry, warp
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 DARK = "#333333"
@@ -23,8 +25,9 @@ def style() -> None:
 
 def save(figure, path) -> None:
     """A PNG with the same bytes each time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None}, dpi=figure.dpi)
+    files.write_bytes(path, buffer.getvalue())
 
 
 def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title: str):
@@ -217,6 +220,21 @@ def keypoints(axes, found: dict[str, np.ndarray]) -> None:
         outline(axes, ring, colour, 1.6)
         axes.scatter(*points.T, c=np.arange(len(points)), cmap="hsv", s=22, edgecolors="black", linewidths=0.8,
                      zorder=3, vmin=0, vmax=len(points))
+
+
+def picture(image: np.ndarray, found: dict[str, np.ndarray], classes: list[str]):
+    """One photo (height, width, 3) with its detections, pixel for pixel at 100 dpi, at least 480 pixels wide."""
+    height, width = image.shape[:2]
+    scale = max(1.0, 480 / width) / 100
+    figure = plt.figure(figsize=(width * scale, height * scale), dpi=100, layout="none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image, extent=(0, width, height, 0))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    boxes(axes, found, classes)
+    if "rotated_boxes" in found:
+        keypoints(axes, found)
+    return figure
 
 
 def best(found: dict[str, np.ndarray], least: float, most: int = 8) -> dict[str, np.ndarray]:

@@ -1,8 +1,28 @@
-"""What a detector gives for each object: class, score, box, keypoints, rotated box and mask."""
+"""A checkpoint and photos in; boxes, rotated boxes, masks and keypoints out.
+
+`python -m kaod.predict CHECKPOINT PHOTO…` writes OUT/ (default: predictions/): each photo with what was found drawn on
+it, detections.json (COCO's results format) and detections.csv. PHOTO is a file, a folder, or a pattern in quotes. From
+Python: `kaod.load("runs/shapes/kaod/model.pt").predict(["photo.jpg"])`.
+"""
+
+import argparse
+import csv
+import glob
+import io
+import sys
+from pathlib import Path
 
 import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image, ImageOps
+from pycocotools import mask as rle
+from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
 
-from . import geometry
+from . import files, geometry, model, params, plots
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def describe(found: dict[str, np.ndarray], size: tuple[int, int],
@@ -20,3 +40,141 @@ def describe(found: dict[str, np.ndarray], size: tuple[int, int],
         return found
     corners, boxes = geometry.rotated_boxes(points)
     return found | {"rotated_corners": corners, "rotated_boxes": boxes, "masks": geometry.masks(points, size, concave)}
+
+
+def read(photo) -> torch.Tensor:
+    """A photo as (3, height, width) from 0 to 1.
+
+    photo: a path (read as a viewer shows it: EXIF orientation applied), a PIL image, an array (height, width[, 3])
+    or a tensor (3, height, width); uint8, or floats from 0 to 1. Raises ValueError that names the file or shape.
+    """
+    if isinstance(photo, str | Path):
+        try:
+            with Image.open(photo) as opened:
+                photo = ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{photo}: not a readable photo ({error})") from None
+    if isinstance(photo, Image.Image):
+        photo = pil_to_tensor(photo.convert("RGB"))
+    elif isinstance(photo, np.ndarray):
+        photo = torch.from_numpy(np.ascontiguousarray(photo))
+        photo = photo.expand(3, -1, -1) if photo.ndim == 2 else photo.movedim(-1, 0)
+    if not isinstance(photo, torch.Tensor) or photo.ndim != 3 or photo.shape[0] != 3 or 0 in photo.shape:
+        shape = tuple(photo.shape) if isinstance(photo, torch.Tensor) else type(photo).__name__
+        raise ValueError(f"expected a path, a PIL image, an array (height, width, 3) or a tensor (3, height, width); "
+                         f"got {shape}")
+    return photo.float() / 255 if photo.dtype == torch.uint8 else photo.float()
+
+
+class Predictor:
+    """A trained detector that takes photos in any form. Raises ValueError where the checkpoint cannot be read."""
+
+    def __init__(self, path, device: str = "cpu", detection: params.Evaluate = model.DETECTION):
+        self.detector, self.classes = model.load(path, device, detection)
+        self.device = device
+
+    @torch.inference_mode()
+    def predict(self, photos, least: float = 0.3, concave: float | None = None) -> list[dict[str, np.ndarray]]:
+        """`describe`'s dict for each photo (see `read`), best detection first, scores of at least `least`.
+
+        The photos go through the network as one batch.
+        """
+        tensors = [read(photo).to(self.device) for photo in photos]
+        answers = []
+        for tensor, found in zip(tensors, self.detector(tensors)):
+            found = {key: value[found["scores"] >= least].cpu().numpy() for key, value in found.items()}
+            answers.append(describe(found, (tensor.shape[2], tensor.shape[1]), concave))
+        return answers
+
+
+def find(patterns: list[str]) -> list[Path]:
+    """The photos that files, folders (all photos below) and patterns name, each once. Raises ValueError for none."""
+    found = []
+    for pattern in patterns:
+        paths = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+        if not paths:
+            raise ValueError(f"{pattern}: no such file or folder, and no file of that pattern")
+        for path in paths:
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES) if path.is_dir() else [
+                path]
+            if not inside:
+                raise ValueError(f"{path}: no photos in this folder")
+            found += inside
+    return list(dict.fromkeys(found))
+
+
+def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes: list[str]) -> list[dict]:
+    """One photo's detections in COCO's results format; file_name and category_name are added for people."""
+    rows = []
+    for number, (box, label, score) in enumerate(zip(found["boxes"].astype(float), found["labels"], found["scores"])):
+        row = {"image_id": image_id, "file_name": file_name, "category_id": int(label),
+               "category_name": classes[label - 1], "score": float(score),
+               "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
+        if "keypoints" in found:
+            points = found["keypoints"][number].astype(float)
+            row["keypoints"] = np.column_stack((points, np.full(len(points), 2))).flatten().tolist()
+        if "masks" in found:
+            mask = rle.encode(np.asfortranarray(found["masks"][number].astype(np.uint8)))
+            row["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode()}
+            row["rotated_box"] = found["rotated_boxes"][number].tolist()
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict]) -> bytes:
+    """Detections as CSV: one line each, boxes in pixels, angle in degrees."""
+    columns = ["file_name", "category_name", "score", "x1", "y1", "x2", "y2", "center_x", "center_y", "width", "height",
+               "angle"]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        numbers = [row["score"], x, y, x + width, y + height, *row.get("rotated_box", [])]
+        writer.writerow([row["file_name"], row["category_name"], *(f"{number:.3f}" for number in numbers)])
+    return text.getvalue().encode()
+
+
+def main() -> int:
+    """The command; returns the exit code: 1 where a photo could not be read."""
+    parser = argparse.ArgumentParser(prog="python -m kaod.predict", description="Finds objects in photos.")
+    parser.add_argument("checkpoint", help="runs/<profile>/<model>/model.pt")
+    parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
+    parser.add_argument("--out", default="predictions", type=Path, help="a folder (default: predictions)")
+    parser.add_argument("--least", default=0.3, type=float, help="scores below are dropped (default: 0.3)")
+    parser.add_argument("--concave", type=float, help="masks by concave hulls of this ratio, 0 to 1 (default: convex)")
+    parser.add_argument("--batch", default=8, type=int, help="photos at a time (default: 8)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = parser.parse_args()
+    predictor = Predictor(given.checkpoint, given.device)
+    paths = find(given.photos)
+    rows, bad, names = [], [], set()
+    for start in tqdm(range(0, len(paths), max(1, given.batch)), "batches", disable=None):
+        readable = []
+        for number, path in enumerate(paths[start:start + max(1, given.batch)], start + 1):
+            try:
+                readable.append((number, path, read(path)))
+            except ValueError as error:
+                bad.append(str(error))
+        answers = predictor.predict([photo for _, _, photo in readable], given.least, given.concave) if readable else []
+        for (number, path, photo), found in zip(readable, answers):
+            image_id = int(path.stem) if path.stem.isdecimal() else number  # COCO's files are named by their id
+            rows += records(found, image_id, path.name, predictor.classes)
+            name = f"{path.stem}.png" if path.stem not in names else f"{path.stem}-{number}.png"
+            names.add(path.stem)
+            figure = plots.picture(photo.permute(1, 2, 0).numpy(), found, predictor.classes)
+            plots.save(figure, given.out / name)
+            plt.close(figure)
+    files.write_json(given.out / "detections.json", rows)
+    files.write_bytes(given.out / "detections.csv", table(rows))
+    print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")
+    for message in bad:
+        print(f"skipped {message}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(f"kaod.predict: {error}")

@@ -34,16 +34,16 @@ def simplify(outline: shapely.Geometry, tolerance: float) -> list[np.ndarray]:
     return [shapely.get_coordinates(ring)[:-1] for ring in rings if not ring.is_empty]
 
 
-def outlines(path) -> list[shapely.Geometry]:
-    """The outline of each instance in a mask of the VOC devkit (values 1, 2, …; 0 is background; the rim of
-    void, 255, belongs to no object)."""
+def outlines(path) -> dict[int, shapely.Geometry]:
+    """{instance: outline} of a mask of the VOC devkit. Instance i is the i-th object of the photo's annotation; some
+    objects have no pixel of their own. 0 is background; the rim of void, 255, belongs to no object."""
     try:
         values = np.asarray(Image.open(path))
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path}: not a readable mask ({error})") from None
     if values.ndim != 2:
         raise ValueError(f"{path}: expected one channel of instance numbers, got shape {values.shape}")
-    return [trace(values == value) for value in np.unique(values) if value not in (0, VOID)]
+    return {int(value): trace(values == value) for value in np.unique(values) if value not in (0, VOID)}
 
 
 def count(parts: list[np.ndarray]) -> int:
@@ -59,8 +59,8 @@ def choose_k(median: float) -> int:
 def vertex_counts(profile: params.Profile) -> list[tuple[str, int]]:
     """(class, vertices) of each object of the training sets.
 
-    From polygons where the data set has them, as they are; else from the masks in SegmentationObject, whose
-    photos' objects are listed in the order of the masks' values. Raises ValueError where it has neither.
+    From polygons where the data set has them, as they are; else from the masks in SegmentationObject. Raises
+    ValueError where it has neither.
     """
     dataset = datasets.load(profile, profile.train_sets)
     found = []
@@ -70,8 +70,8 @@ def vertex_counts(profile: params.Profile) -> list[tuple[str, int]]:
         if any(sample.polygons):
             found += [(name, count(parts)) for name, parts in zip(names, sample.polygons) if parts]
         elif profile.layout == "voc" and mask.is_file():
-            found += [(name, count(simplify(outline, profile.vertices.tolerance)))
-                      for name, outline in zip(names, outlines(mask))]
+            found += [(names[instance - 1], count(simplify(outline, profile.vertices.tolerance)))
+                      for instance, outline in outlines(mask).items() if instance <= len(names)]
     if not found:
         raise ValueError(f"{profile.data}: the training sets have neither polygons nor masks to count vertices of; "
                          f"set {profile.name}.vertices.k to a number in params.yaml")

@@ -88,6 +88,20 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
           "--cwd", "notebooks")
 
 
+def test_two_cells_of_the_grid_their_table_and_its_notebook(clone):
+    clone("git", "checkout", "--quiet", "--force", "HEAD")
+    clone.select("tiny")
+    clone("dvc", "repro", *(f"experiments/dvc.yaml:evaluate@{name}-0" for name in ("fcos", "paper")))
+    clone("dvc", "repro", "--single-item", "experiments/dvc.yaml:table")
+    found = files.read_json(clone.folder / "results" / "tiny" / "grid.json")
+    assert found.keys() == {"fcos", "paper"} and "AP50-rt" in found["paper"]["against"]["fcos"]
+    cell = files.read_json(clone.folder / "results" / "tiny" / "grid" / "paper-0.json")
+    assert cell["command"] == "python -m kaod.grid train paper 0" and cell["steps"] == 6
+    assert cell["hardware"] and cell["commit"] != "none" and cell["seconds_per_step"] > 0
+    clone("papermill", "notebooks/04-does-it-help.ipynb", "runs/grid.ipynb", "-p", "profile", "tiny",
+          "--cwd", "notebooks")
+
+
 def test_dvc_sees_when_a_users_annotations_change(clone, tmp_path):
     own = tmp_path / "own"
     profile = params.load("tiny")[0]

@@ -1,8 +1,107 @@
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 import torch
 from conftest import ring
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
 
-from kaod import predict
+import kaod
+from kaod import files, model, predict
+
+CLASSES = list("abcdefg")
+
+
+@pytest.fixture
+def checkpoint(tiny, tmp_path):
+    """An untrained model's file: its scores are all near .07."""
+    def make(name="kaod"):
+        profile, models = tiny
+        detector = model.build(profile.model, profile.keypoints, models[name], 7, 8)
+        path = tmp_path / f"{name}.pt"
+        path.write_bytes(model.to_bytes(detector, profile, models[name], CLASSES, 8))
+        return path
+    return make
+
+
+@pytest.fixture
+def photo(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 120, 3), np.uint8))
+    image.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def same(first, second) -> bool:
+    return first.keys() == second.keys() and all(np.allclose(first[key], second[key], atol=1e-3) for key in first)
+
+
+def test_paths_images_arrays_and_tensors_give_the_same(checkpoint, photo):
+    predictor = kaod.load(checkpoint())
+    image = Image.open(photo)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    forms = [photo, str(photo), image, np.array(image), np.array(image) / 255, tensor, tensor / 255]
+    answers = predictor.predict(forms, least=0.0)
+    assert len(answers[0]["scores"]) > 0 and answers[0]["masks"].shape[1:] == (100, 120)
+    assert all(same(answers[0], each) for each in answers[1:])
+    assert same(answers[0], predictor.predict([photo], least=0.0)[0])  # a batch equals its photos
+    assert len(predictor.predict([photo], least=0.9)[0]["boxes"]) == 0
+    grey = np.array(image.convert("L"))
+    assert same(*predictor.predict([grey, Image.fromarray(grey)], least=0.0))
+    for wrong in (torch.rand(4, 10, 10), np.zeros((10, 10, 2)), 5, torch.zeros(3, 0, 4)):
+        with pytest.raises(ValueError, match="expected a path"):
+            predictor.predict([wrong])
+
+
+def test_a_photo_is_read_as_a_viewer_shows_it(tmp_path, photo):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    Image.open(photo).save(tmp_path / "turned.png", exif=exif)
+    assert predict.read(tmp_path / "turned.png").shape == (3, 120, 100)
+
+
+def run(*arguments, cwd=kaod.ROOT):
+    return subprocess.run([sys.executable, "-m", "kaod.predict", *map(str, arguments)], cwd=cwd, capture_output=True,
+                          text=True)
+
+
+def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoint, photo, tmp_path):
+    folder = tmp_path / "photos" / "deeper"
+    folder.mkdir(parents=True)
+    for name in ("000000000042.png", "other.png"):
+        (folder / name).write_bytes(photo.read_bytes())
+    (folder / "broken.jpg").write_bytes(photo.read_bytes()[:200])
+    (folder / "notes.txt").write_text("not a photo")
+    answer = run(checkpoint(), tmp_path / "photos", tmp_path / "ph*.png", "--out", tmp_path / "out", "--least", 0)
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr
+    assert f"skipped {folder / 'broken.jpg'}: not a readable photo" in answer.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "000000000042.png", "other.png", "photo.png", "detections.json", "detections.csv"}
+    with Image.open(tmp_path / "out" / "photo.png") as picture:
+        assert picture.size == (480, 400)
+    rows = files.read_json(tmp_path / "out" / "detections.json")
+    assert {row["image_id"] for row in rows if row["file_name"] == "000000000042.png"} == {42}
+    assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == len(rows) + 1
+    truth = COCO()
+    truth.dataset = {"images": [{"id": each} for each in {row["image_id"] for row in rows}], "annotations": [],
+                     "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]}
+    truth.createIndex()
+    loaded = truth.loadRes(rows)
+    assert len(loaded.dataset["annotations"]) == len(rows) and len(rows[0]["keypoints"]) == 3 * 8
+    assert rle.decode(rows[0]["segmentation"]).shape == (100, 120)
+
+
+def test_the_command_with_fcos_and_with_wrong_input(checkpoint, photo, tmp_path):
+    answer = run(checkpoint("fcos"), photo, "--out", tmp_path / "out", "--least", 0)
+    assert answer.returncode == 0, answer.stderr
+    row = files.read_json(tmp_path / "out" / "detections.json")[0]
+    assert "keypoints" not in row and "segmentation" not in row and len(row["bbox"]) == 4
+    for arguments, message in (((checkpoint(), tmp_path / "none"), "no such file"),
+                               ((photo, photo), "not a checkpoint")):
+        answer = run(*arguments)
+        assert answer.returncode == 1 and message in answer.stderr and "Traceback" not in answer.stderr
 
 
 def test_every_output_follows_from_the_keypoints():
@@ -25,8 +124,6 @@ def test_without_three_keypoints_there_is_no_rotated_box():
 
 def test_keypoints_are_in_the_photos_own_pixels(tiny):
     """A photo of twice the size is resized to the same input, and its boxes and keypoints come back twice as large."""
-    from kaod import model
-
     profile, models = tiny
     detector = model.build(profile.model, profile.keypoints, models["kaod"], 7, 8).eval()
     detector.score_thresh = 0.0

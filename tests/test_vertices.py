@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
 from PIL import Image
 
-from kaod import ROOT, datasets, files, params, vertices
+from kaod import ROOT, datasets, files, params, shapes, vertices
 
 
 def test_the_rule():
@@ -26,10 +28,28 @@ def test_the_rim_of_void_belongs_to_nobody(tmp_path):
     values[8:22, 8:22] = 1
     values[8:22, 15:22] = 2
     Image.fromarray(values).save(tmp_path / "mask.png")
-    assert [outline.area for outline in vertices.outlines(tmp_path / "mask.png")] == [14 * 7, 14 * 7]
+    found = vertices.outlines(tmp_path / "mask.png")
+    assert {instance: outline.area for instance, outline in found.items()} == {1: 14 * 7, 2: 14 * 7}
     (tmp_path / "mask.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="mask.png"):
         vertices.outlines(tmp_path / "mask.png")
+
+
+def test_masks_are_paired_with_objects_by_their_number(tiny, repository):
+    """The first object has no pixel of its own: the second one's outline is not counted as the first one's."""
+    profile = tiny[0]
+    shapes.write(profile.folder, replace(profile.draw, train=1, test=1), profile.train_sets + profile.test_sets)
+    files.write_json(profile.folder / "manifest.json",
+                     {"categories": [{"id": i, "name": name} for i, name in enumerate(shapes.OUTLINES, 1)]})
+    folder = profile.folder / "shapes"
+    (sample,) = datasets.read_voc(profile.folder, profile.train_sets[0], list(shapes.OUTLINES))
+    for path in (folder / "Polygons").glob("*.json"):
+        path.unlink()
+    name = list(shapes.OUTLINES)[sample.labels[-1] - 1]
+    values = np.zeros((128, 128), np.uint8)
+    values[20:60, 30:90] = len(sample.labels)  # the last object's alone
+    Image.fromarray(values).save(folder / "SegmentationObject" / f"{sample.name}.png")
+    assert vertices.vertex_counts(profile) == [(name, 4)]
 
 
 def test_a_smooth_outline_needs_fewer_vertices_at_a_larger_tolerance():
@@ -40,8 +60,9 @@ def test_a_smooth_outline_needs_fewer_vertices_at_a_larger_tolerance():
 
 def test_the_default_tolerance_gives_the_papers_median(shared):
     tolerance = params.load("voc")[0].vertices.tolerance
+    masks = sorted((shared / "voc2007_masks").glob("*.png"))
     counts = [vertices.count(vertices.simplify(outline, tolerance))
-              for path in sorted((shared / "voc2007_masks").glob("*.png")) for outline in vertices.outlines(path)]
+              for path in masks for outline in vertices.outlines(path).values()]
     assert np.median(counts) == 17 and vertices.choose_k(17) == 16
     committed = files.read_json(ROOT / "data" / "voc2007_vertices.json")
     assert committed["counts"] == sorted(counts) and committed["tolerance"] == tolerance
