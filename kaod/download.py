@@ -3,17 +3,19 @@
 Three ways, by the profile: draw it (`draw`), use a copy that the user has (`root`; nothing is copied or
 written there), or fetch the archives that data/archives.yaml lists.
 
-`python -m kaod.download`
+`python -m kaod.download [--mirror URL]`
 """
 
+import argparse
 import hashlib
 import http.client
 import os
 import shutil
+import stat
 import sys
 import tarfile
 import tempfile
-import urllib.error
+import time
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -25,34 +27,34 @@ from . import ROOT, datasets, files, params, shapes
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
-TRIES = 5
+TRIES = 5  # in a row without progress
+PAUSE = 1  # seconds before the second of them, twice as long before each further one
 
 
 def fetch(url: str, path: Path, md5: str, size: int) -> None:
     """The archive at `url` as `path`, resumed by HTTP Range from `path`.part, checked before it gets its name.
 
-    Raises ValueError that names the URL: wrong checksum (the file is dropped), no space, or no answer after
-    five tries (what came so far is kept for the next run).
+    Raises ValueError that names the URL: wrong checksum (the file is dropped), or five times in a row no answer, an
+    error of the server or a connection that brought nothing (what came so far is kept for the next run).
     """
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if free < 2 * size:
-        raise ValueError(f"{url}: needs {2 * size / 1e9:.1f} GB to fetch and unpack, {path.parent} has "
-                         f"{free / 1e9:.1f} GB free")
-    for attempt in range(1, TRIES + 1):
+    failed = 0
+    while True:
+        before = _size(part)
         try:
             _continue(url, part, size)
             break
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing left to send: the checksum decides
+        except (OSError, http.client.HTTPException) as error:  # HTTPError is an OSError
+            status = getattr(error, "code", None)
+            if status == 416:  # nothing left to send: the checksum decides
                 break
-            if error.code < 500 or attempt == TRIES:
-                raise ValueError(f"{url}: the server answered {error.code} {error.reason}") from None
-        except (OSError, http.client.HTTPException) as error:
-            if attempt == TRIES:
-                raise ValueError(f"{url}: {error or type(error).__name__}, {TRIES} times; run again to go on from "
-                                 f"{part.stat().st_size if part.exists() else 0:,} bytes") from None
+            failed = 1 if _size(part) > before else failed + 1
+            if failed == TRIES or (status and status < 500):
+                said = f"the server answered {status} {error.reason}" if status else (
+                    f"{error or type(error).__name__}, {TRIES} times")
+                raise ValueError(f"{url}: {said}; run again to go on from {_size(part):,} bytes") from None
+            time.sleep(PAUSE * 2 ** (failed - 1))
     found = files.digest(part)
     if found != md5:
         part.unlink()
@@ -60,9 +62,13 @@ def fetch(url: str, path: Path, md5: str, size: int) -> None:
     os.replace(part, path)
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _continue(url: str, part: Path, size: int) -> None:
     """One connection: appends to `part` from where it ends, or starts over if the server ignores Range."""
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         resumed = answer.status == 206
@@ -71,29 +77,40 @@ def _continue(url: str, part: Path, size: int) -> None:
         with open(part, "ab" if resumed else "wb") as file, tqdm(
                 total=size, initial=have if resumed else 0, unit="B", unit_scale=True, desc=part.stem,
                 disable=None) as bar:
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-        if answer.length:  # the connection closed before Content-Length was reached
+        if answer.length or _size(part) < size:  # closed before Content-Length was reached, or without one
             raise OSError("the connection was cut")
 
 
 def unpack(archive: Path, folder: Path, strip: str = "") -> None:
-    """A tar or zip into `folder`, without the leading folder `strip`.
+    """A tar or zip into `folder`, without the leading folder `strip`; all members are checked before the first one.
 
-    Raises ValueError that names the member where one would leave the folder, or is a device or a link out.
+    Raises ValueError that names a member which would leave the folder, or is neither a file nor a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
+
+    def check(name: str, plain: bool):
+        if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{archive}: member {name!r} would leave {folder}")
+        if not plain:
+            raise ValueError(f"{archive}: member {name!r} is neither a file nor a folder")
+
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as content:
+                for member in content.infolist():
+                    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive tells none
+                    check(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
                 for member in tqdm(content.infolist(), f"unpacking {archive.name}", disable=None):
-                    if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
-                        raise ValueError(f"{archive}: member {member.filename!r} would leave {folder}")
                     content.extract(member, folder)
         else:
             with tarfile.open(archive) as content:
-                for member in tqdm(content, f"unpacking {archive.name}", disable=None):
+                members = content.getmembers()
+                for member in members:
+                    check(member.name, member.isfile() or member.isdir())
+                for member in tqdm(members, f"unpacking {archive.name}", disable=None):
                     if strip and member.name.strip("/") == strip:
                         continue
                     member.name = member.name.removeprefix(f"{strip}/") if strip else member.name
@@ -102,20 +119,35 @@ def unpack(archive: Path, folder: Path, strip: str = "") -> None:
         raise ValueError(f"{archive}: {error}") from None
 
 
-def download(profile: params.Profile) -> None:
-    """Fetches and unpacks the profile's archives; what an earlier run unpacked is left as it is."""
+def download(profile: params.Profile, mirror: str | None = None) -> None:
+    """Fetches and unpacks the profile's archives; what an earlier run unpacked is left as it is.
+
+    mirror: a URL that has the same files under the same names; their checksums stay those of data/archives.yaml.
+    Raises ValueError where the disk is too small for all of them.
+    """
     listing = ROOT / "data" / "archives.yaml"
     archives = yaml.safe_load(listing.read_text())
     if profile.name not in archives:
         raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead: "
                          f"`-S {profile.name}.root=FOLDER`")
+    wanted = []
     for archive in archives[profile.name]:
         marker = profile.folder / f".unpacked-{archive['md5']}"
-        if marker.exists():
-            continue
-        path = profile.folder / archive["url"].rsplit("/", 1)[-1]
+        if not marker.exists():
+            wanted.append((archive, marker, profile.folder / archive["url"].rsplit("/", 1)[-1]))
+    profile.folder.mkdir(parents=True, exist_ok=True)
+    # each archive goes when it is unpacked, and photos hardly shrink: room for all, and for the largest once more
+    sizes = [archive["size"] for archive, _, _ in wanted]
+    needed = sum(sizes) + max(sizes, default=0) - sum(
+        _size(path) + _size(path.with_name(f"{path.name}.part")) for _, _, path in wanted)
+    free = shutil.disk_usage(profile.folder).free
+    if free < needed:
+        raise ValueError(f"{profile.folder}: {len(wanted)} archives to fetch and unpack need {needed / 1e9:.1f} GB; "
+                         f"{free / 1e9:.1f} GB are free")
+    for archive, marker, path in wanted:
+        url = archive["url"] if mirror is None else f"{mirror.rstrip('/')}/{path.name}"
         if not path.exists() or files.digest(path) != archive["md5"]:
-            fetch(archive["url"], path, archive["md5"], archive["size"])
+            fetch(url, path, archive["md5"], archive["size"])
         unpack(path, profile.folder, archive.get("strip", ""))
         marker.touch()
         path.unlink()
@@ -186,6 +218,9 @@ def manifest(profile: params.Profile) -> dict:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m kaod.download", description="Gets the profile's data set.")
+    parser.add_argument("--mirror", help="a URL that has the archives of data/archives.yaml under the same names")
+    given = parser.parse_args()
     profile, _ = params.load()
     if profile.root is not None:
         if not profile.data.is_dir():
@@ -194,7 +229,7 @@ def main() -> None:
     elif profile.draw is not None:
         draw(profile)
     else:
-        download(profile)
+        download(profile, given.mirror)
     found = manifest(profile)
     files.write_json(profile.folder / "manifest.json", found)
     for name, counts in found["sets"].items():
@@ -204,5 +239,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"kaod.download: {error}")
