@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import torch
@@ -181,7 +182,7 @@ def write_voc(root: Path, name: str, samples: list[Sample], images, classes: lis
     for sample, image, mask in zip(samples, images, masks or [None] * len(samples)):
         image.save(folder / "JPEGImages" / f"{sample.name}.jpg", quality=95)
         objects = "".join(
-            f"\t<object>\n\t\t<name>{classes[label - 1]}</name>\n\t\t<difficult>{int(ignore)}</difficult>\n"
+            f"\t<object>\n\t\t<name>{escape(classes[label - 1])}</name>\n\t\t<difficult>{int(ignore)}</difficult>\n"
             f"\t\t<bndbox><xmin>{x1 + 1:.2f}</xmin><ymin>{y1 + 1:.2f}</ymin><xmax>{x2:.2f}</xmax>"
             f"<ymax>{y2:.2f}</ymax></bndbox>\n\t</object>\n"
             for (x1, y1, x2, y2), label, ignore in zip(sample.boxes, sample.labels, sample.ignore))
@@ -243,20 +244,24 @@ def read_coco(root: Path, name: str, category_ids: list[int]) -> list[Sample]:
     labels = {category: index + 1 for index, category in enumerate(category_ids)}
     by_image: dict[int, list] = {image["id"]: [] for image in content["images"]}
     for item in content["annotations"]:
-        if item["image_id"] not in by_image or item["category_id"] not in labels:
-            raise ValueError(f"{path}: annotation {item['id']} names an unknown image or category")
+        if item.get("image_id") not in by_image or item.get("category_id") not in labels:
+            raise ValueError(f"{path}: annotation {item.get('id')} names an unknown image or category")
         by_image[item["image_id"]].append(item)
     samples = []
     for image in content["images"]:
         items = by_image[image["id"]]
-        boxes = np.array([item["bbox"] for item in items], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        samples.append(Sample(
-            photos / image["file_name"], (image["width"], image["height"]), boxes,
-            np.array([labels[item["category_id"]] for item in items], np.int64),
-            np.array([bool(item.get("iscrowd", 0)) for item in items], bool),
-            [[np.array(part).reshape(-1, 2) for part in item["segmentation"]]
-             if isinstance(item.get("segmentation"), list) else [] for item in items]))
+        try:
+            boxes = np.array([item["bbox"] for item in items], np.float32).reshape(-1, 4)
+            boxes[:, 2:] += boxes[:, :2]
+            samples.append(Sample(
+                photos / image["file_name"], (image["width"], image["height"]), boxes,
+                np.array([labels[item["category_id"]] for item in items], np.int64),
+                np.array([bool(item.get("iscrowd", 0)) for item in items], bool),
+                [[np.array(part).reshape(-1, 2) for part in item["segmentation"]]
+                 if isinstance(item.get("segmentation"), list) else [] for item in items]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: image {image['id']} or one of its annotations is broken: "
+                             f"{type(error).__name__} {error}") from None
     return samples
 
 

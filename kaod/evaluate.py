@@ -105,7 +105,7 @@ def coco_metrics(dataset: datasets.DataSet, detections, limit: int) -> dict:
         run.evaluate()
         run.accumulate()
     precision = run.eval["precision"][:, :, :, 0, -1]  # (IoU, recall, class): all sizes, `limit` detections
-    by_class = [_mean(precision[:, :, i][precision[:, :, i] > -1]) for i in range(precision.shape[2])]
+    by_class = [_mean(values[values > -1]) if (values > -1).any() else None for values in precision.transpose(2, 0, 1)]
     return {"AP": _mean(precision[precision > -1]), "AP50": _mean(precision[0][precision[0] > -1]),
             "classes": {names[number]: value for number, value in zip(run.params.catIds, by_class)}}
 
@@ -113,28 +113,30 @@ def coco_metrics(dataset: datasets.DataSet, detections, limit: int) -> dict:
 def shape_metrics(samples, detections, least: float = 0.5) -> dict | None:
     """How well detections tell the objects' shapes; None where no object with a known outline was found.
 
-    Over the objects that count: each with the best-scored detection of its class at IoU ≥ `least` with its box.
+    Over the objects that count. Best score first, each detection is paired with the object of its class that it
+    overlaps most and that has none yet, at an IoU of boxes of at least `least`.
     """
     rows = []
     for sample, found in zip(samples, detections):
-        if not len(found["boxes"]):
-            continue
-        overlaps = box_iou(torch.from_numpy(sample.boxes), torch.from_numpy(found["boxes"])).numpy()
-        for row, box, label, ignore, parts in zip(overlaps, sample.boxes, sample.labels, sample.ignore,
-                                                  sample.polygons):
-            fits = np.nonzero((row >= least) & (found["labels"] == label))[0]
-            if ignore or not parts or not len(fits):
+        free = ~sample.ignore & np.array([bool(parts) for parts in sample.polygons], bool)
+        overlaps = box_iou(torch.from_numpy(found["boxes"]), torch.from_numpy(sample.boxes)).numpy()
+        for number, (box, label) in enumerate(zip(found["boxes"].astype(float), found["labels"])):
+            fits = np.where(free & (sample.labels == label), overlaps[number], 0.0)
+            if not fits.size or fits.max() < least:
                 continue
-            truth, best = geometry.polygon(parts), fits[0]
-            x1, y1, x2, y2 = box = found["boxes"][best].astype(float)
+            free[fits.argmax()] = False
+            truth = geometry.polygon(sample.polygons[fits.argmax()])
+            if truth.area == 0:
+                continue
             turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
             center, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-            guesses = {"box": shapely.box(x1, y1, x2, y2), "bound": shapely.convex_hull(truth),
+            guesses = {"box": shapely.box(*box), "bound": shapely.convex_hull(truth),
                        "ellipse": shapely.Polygon(center + radii * np.stack((np.cos(turn), np.sin(turn)), 1))}
             values = {}
             if "keypoints" in found:
-                points = found["keypoints"][best]
-                hull = guesses["hull"] = shapely.convex_hull(shapely.multipoints(points))
+                points = found["keypoints"][number]
+                hull = shapely.convex_hull(shapely.multipoints(points)).intersection(shapely.box(0, 0, *sample.size))
+                guesses["hull"] = hull  # cut to the frame, as the box and the outline are
                 values["overhang"] = 1 - hull.intersection(guesses["box"]).area / max(hull.area, 1e-9)
                 values["spread"] = losses.spread(torch.from_numpy(points[None]), torch.from_numpy(box[None])).item()
             rows.append(values | {name: truth.intersection(guess).area / truth.union(guess).area
@@ -147,15 +149,18 @@ def shape_metrics(samples, detections, least: float = 0.5) -> dict | None:
 ANGLES = (-90, -60, -30, -15, 15, 30, 60, 90)
 
 
-def repeatability(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, float]:
-    """The keypoints' repeatability under each of ANGLES, over the supervised locations of up to `most` samples."""
-    photos = [datasets.Photos(samples)[i] for i in range(min(most, len(samples)))]
+def repeatability(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, float] | None:
+    """The keypoints' repeatability under each of ANGLES, over the supervised locations of the first `most` samples
+    with an object; None where there is none."""
+    photos = [datasets.Photos(samples)[i] for i, sample in enumerate(samples) if not sample.ignore.all()][:most]
+    if not photos:
+        return None
     found = {}
     for angle in tqdm(ANGLES, "turning", disable=None):
         values = [detector.repeatability([image.to(device).float() / 255],
                                          [{key: target[key].to(device) for key in ("boxes", "labels")}], angle)
                   for image, target in photos]
-        found[str(angle)] = _mean(torch.cat(values).tolist())
+        found[str(angle)] = torch.cat(values).double().mean().item()
     return found
 
 
@@ -172,8 +177,9 @@ def evaluate(profile: params.Profile, detector, kind: str, device: str = "cpu") 
     detections = detect(detector, dataset.samples, profile.evaluate.batch, device)
     metrics = (voc_metrics(dataset, detections) if profile.layout == "voc"
                else coco_metrics(dataset, detections, profile.evaluate.detections))
-    if kind == "st" and isinstance(detector, model.KAOD):
-        metrics["repeatability"] = repeatability(detector, dataset.samples, device)
+    if kind == "st":
+        metrics["repeatability"] = (repeatability(detector, dataset.samples, device)
+                                    if isinstance(detector, model.KAOD) else None)
     return metrics | {"shape": shape_metrics(dataset.samples, detections), "photos": len(dataset.samples),
                       "objects": int(sum((~sample.ignore).sum() for sample in dataset.samples))}
 
@@ -194,7 +200,7 @@ def main() -> None:
     parser.add_argument("model", choices=models)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
-    detector, _ = model.load(profile.runs / given.model / "model.pt", given.device, profile.evaluate)
+    detector, _, _ = model.load(profile.runs / given.model / "model.pt", given.device, profile.evaluate)
     files.write_json(profile.results / "metrics" / f"{given.model}.json",
                      evaluate_all(profile, given.model, detector, given.device))
 

@@ -154,7 +154,9 @@ def masks(points: np.ndarray, size: tuple[int, int], concave: float | None = Non
     for mask, each in zip(found, points):
         cloud = shapely.multipoints(each)
         hull = shapely.convex_hull(cloud) if concave is None else shapely.concave_hull(cloud, ratio=concave)
-        x1, y1, x2, y2 = np.clip(np.nan_to_num(hull.bounds), 0, [width, height] * 2).astype(int)
+        if hull.area < 1e-6:  # a point or a line
+            continue
+        x1, y1, x2, y2 = np.clip(hull.bounds, 0, [width, height] * 2).astype(int)
         xs, ys = np.meshgrid(np.arange(x1, min(x2 + 1, width)) + 0.5, np.arange(y1, min(y2 + 1, height)) + 0.5)
         mask[y1:y2 + 1, x1:x2 + 1] = shapely.contains_xy(hull, xs, ys)
     return found

@@ -58,7 +58,7 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
     seconds = time.monotonic() - began
     last = log[-len(log) // 10:]
     target = profile.runs / "grid" / f"{name}-{seed}"
-    files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, variant, dataset.classes, k))
+    files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, variant, dataset, k))
     files.write_json(target / "run.json", {
         "model": name, "seed": seed, "variant": asdict(variant), "steps": applied.train.steps,
         "command": shlex.join(["python", "-m", "kaod.grid", "train", name, str(seed)]), "hardware": hardware(device),
@@ -71,7 +71,7 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
 def evaluate_cell(profile: params.Profile, name: str, seed: int, device: str) -> dict:
     """How a trained cell was made, and its metrics."""
     folder = profile.runs / "grid" / f"{name}-{seed}"
-    detector, _ = model.load(folder / "model.pt", device, profile.evaluate)
+    detector, _, _ = model.load(folder / "model.pt", device, profile.evaluate)
     return files.read_json(folder / "run.json") | {
         "metrics": evaluate.evaluate_all(profile, f"{name}, seed {seed}", detector, device)}
 
@@ -82,7 +82,7 @@ def figures(found: dict) -> dict[str, float]:
     row = {f"AP50-{kind}": metrics[kind]["AP50"] for kind in ("st", *warp.KINDS)}
     shape = metrics["st"]["shape"] or {}
     row |= {key: shape[key] for key in ("box", "ellipse", "hull", "bound", "spread", "overhang") if key in shape}
-    row |= {f"repeatability{angle}": value for angle, value in metrics["st"].get("repeatability", {}).items()}
+    row |= {f"repeatability{angle}": value for angle, value in (metrics["st"]["repeatability"] or {}).items()}
     if found["seconds_per_step"] is not None:
         row["seconds_per_step"] = found["seconds_per_step"]
     return row
@@ -99,7 +99,8 @@ def interval(values: list[float]) -> dict[str, float]:
 def table(cells: list[dict]) -> dict[str, dict]:
     """{model: {"seeds", "figures": {name: interval}, "against": {reference: {name: interval}}}}.
 
-    Differences are taken seed by seed: two models with one seed saw the same photos in the same order.
+    Differences are taken seed by seed: two models with one seed saw the same photos in the same order, unless the
+    batch differs.
     """
     rows: dict[str, dict[int, dict]] = {}
     for found in cells:

@@ -28,7 +28,8 @@ def keypoints_to_boxes(offsets: Tensor, sharpness: float) -> Tensor:
 def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
     """−ln IoU (M,), the paper's box loss (Yu et al., UnitBox): (M, 4) and (M, 4) distances from one location.
 
-    Boxes that do not meet have the loss of an IoU of 1e-6 and no gradient; GIoU, the default, gives them one.
+    Boxes that do not meet have the loss of an IoU of 1e-6 and no gradient; GIoU, the default, gives them one. (FCOS's
+    own distances may start at 0, and stay there without a gradient; keypoints start on a circle.)
     """
     meet = torch.minimum(found, wanted)
     meet = (meet[:, :2] + meet[:, 2:]).clamp(min=0).prod(1)
@@ -68,8 +69,8 @@ def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, leve
 def visible(boxes: Tensor, T: Tensor, size: Tensor, lattice: int = 16) -> Tensor:
     """The share (M,) of each transformed box that lies in the frame, counted on a lattice of points.
 
-    boxes: (M, 4) on I. T: (M, 2, 3). size: (M, 2), width and height of the frame. 16 × 16 points tell the area
-    to about half a percent, all on the device; shapely would cut exactly, one box at a time.
+    boxes: (M, 4) on I. T: (M, 2, 3). size: (M, 2), width and height of the frame. 16 × 16 points tell the area to
+    a sixteenth where one side is cut straight, all on the device; shapely would cut exactly, one box at a time.
     """
     ticks = (torch.arange(lattice, device=boxes.device, dtype=boxes.dtype) + 0.5) / lattice
     unit = torch.cartesian_prod(ticks, ticks)  # (lattice², 2)
@@ -78,9 +79,12 @@ def visible(boxes: Tensor, T: Tensor, size: Tensor, lattice: int = 16) -> Tensor
 
 
 def object_mask(o: Tensor, boxes: Tensor, T: Tensor, size: Tensor) -> Tensor:
-    """The paper's mask m (M,): T(o) lies in the frame, and so does 90 % of the object's transformed box."""
-    moved = transform(T, o[:, None])[:, 0]
-    return ((moved >= 0) & (moved <= size)).all(-1) & (visible(boxes, T, size) >= 0.9)
+    """The paper's mask m (M,): o and T(o) lie in the frame, and so does 90 % of the object's transformed box.
+
+    (o itself may lie in the padding of a batch where all locations are compared.)
+    """
+    inside = [((place >= 0) & (place <= size)).all(-1) for place in (o, transform(T, o[:, None])[:, 0])]
+    return inside[0] & inside[1] & (visible(boxes, T, size) >= 0.9)
 
 
 def point_costs(P: Tensor, Q: Tensor, smooth_l1: float) -> Tensor:

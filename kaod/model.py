@@ -11,7 +11,7 @@ import io
 import math
 import pickle
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from urllib.error import URLError
 
@@ -25,7 +25,7 @@ from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
 from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from . import losses, params
+from . import datasets, losses, params
 from .geometry import random_rigid, rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
@@ -148,10 +148,10 @@ class KAOD(FCOS):
         images, targets = self.transform(images, targets)
         sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])  # (N, 2)
         T = random_rigid(sizes, self.settings.angle, self.settings.shift) if self.kpl else None
-        first, second, anchors, grids = self.views(images, T, sizes)
+        first, second, anchors, grids = self.views(images, T, sizes, self.settings.fill)
         found, (image, location, boxes) = self.matched_losses(targets, first, anchors, grids)
         if self.kpl:
-            pairs = self.pairs(first, second, T, sizes, image, location, boxes, anchors[0], grids)
+            pairs = self.pairs(first, second, T, sizes, image, location, boxes, anchors[0], grids, self.settings)
             found["keypoints"] = self.settings.beta * losses.keypoint_loss(*pairs, self.hm, self.settings)
             if self.settings.supervise_view:
                 moved = [self.moved_targets(*each) for each in zip(targets, T, sizes)]
@@ -165,19 +165,23 @@ class KAOD(FCOS):
 
     @torch.inference_mode()
     def repeatability(self, images: list[Tensor], targets: list[dict[str, Tensor]], angle: float) -> Tensor:
-        """`losses.repeatability` at each supervised location of the images, turned by `angle` degrees."""
+        """`losses.repeatability` at each supervised location of the images, turned by `angle` degrees.
+
+        Measured alike for all models, however they were trained: a reflected border, read bilinearly.
+        """
+        settings = replace(self.settings, locations="foreground", reading="bilinear")
         images, targets = self.transform(images, targets)
         sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])
         T = rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
-        first, second, anchors, grids = self.views(images, T, sizes)
+        first, second, anchors, grids = self.views(images, T, sizes, "reflect")
         _, matched = self.matched_losses(targets, first, anchors, grids)
-        return losses.repeatability(*self.pairs(first, second, T, sizes, *matched, anchors[0], grids))
+        return losses.repeatability(*self.pairs(first, second, T, sizes, *matched, anchors[0], grids, settings))
 
-    def views(self, images, T: Tensor | None, sizes: Tensor):
+    def views(self, images, T: Tensor | None, sizes: Tensor, fill: str):
         """The head's outputs on the images and, unless T is None, on T of them; anchors; (h, w) of each level."""
         tensors = images.tensors
         if T is not None:
-            tensors = torch.cat((tensors, warp_images(tensors, T, sizes, self.settings.fill)))
+            tensors = torch.cat((tensors, warp_images(tensors, T, sizes, fill)))
         features = list(self.backbone(tensors).values())
         outputs = self.head(features)
         count = len(sizes)
@@ -192,13 +196,15 @@ class KAOD(FCOS):
         boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
         return found, (*(matched >= 0).nonzero(as_tuple=True), boxes)
 
-    def pairs(self, first, second, T, sizes, image, location, boxes, anchors, grids) -> tuple[Tensor, ...]:
+    def pairs(self, first, second, T, sizes, image, location, boxes, anchors, grids,
+              settings: params.Keypoints) -> tuple[Tensor, ...]:
         """What `losses.keypoint_loss` compares: P and P_T at T(o), (M, K, 2) pixels; T, m and area, one each.
 
-        Over the matched locations, or over all (where no object is, m asks for T(o) only).
+        Over the matched locations, or over all; where no object is, m asks for o and T(o) only, and the anchor's
+        area stands for the object's. A mean over all is mostly one of background: β means something else there.
         """
         P, P_T = absolute(first["offsets"], anchors), absolute(second["offsets"], anchors)
-        if self.settings.locations == "all":
+        if settings.locations == "all":
             every = torch.ones(P.shape[:2], dtype=torch.bool, device=P.device)
             found = P.new_zeros(*P.shape[:2], 4)
             found[image, location] = boxes
@@ -217,7 +223,7 @@ class KAOD(FCOS):
         anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
         area = torch.where(empty, anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
         read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels,
-                                 self.settings.reading)
+                                 settings.reading)
         return P[image, location], read, T[image], m, area
 
     def moved_targets(self, target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
@@ -282,23 +288,28 @@ def build(settings: params.Model, keypoints: params.Keypoints, variant: params.V
     return KAOD(head=head, settings=keypoints, kpl=variant.kpl, hm=variant.hm, **shared)
 
 
-def to_bytes(model: FCOS, profile: params.Profile, variant: params.Variant, classes: list[str], k: int) -> bytes:
+def to_bytes(model: FCOS, profile: params.Profile, variant: params.Variant, dataset: datasets.DataSet, k: int) -> bytes:
     """The weights, and all that is needed to build the model again, as a file's content."""
     buffer = io.BytesIO()
-    torch.save({"weights": model.state_dict(), "classes": classes, "k": k, "variant": asdict(variant),
+    torch.save({"weights": model.state_dict(), "classes": dataset.classes,
+                "category_ids": dataset.category_ids, "k": k, "variant": asdict(variant),
                 "model": asdict(profile.model), "keypoints": asdict(profile.keypoints)}, buffer)
     return buffer.getvalue()
 
 
-def load(path, device="cpu", detection: params.Evaluate = DETECTION) -> tuple[FCOS, list[str]]:
-    """A trained detector, ready to predict, and its classes' names. Raises ValueError that names the file."""
+def load(path, device="cpu", detection: params.Evaluate = DETECTION) -> tuple[FCOS, list[str], list[int]]:
+    """A trained detector, ready to predict, its classes' names, and their ids in the data set's files.
+
+    Raises ValueError that names the file.
+    """
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         model = build(params.Model(**saved["model"]), params.Keypoints(**saved["keypoints"]),
                       params.Variant(**saved["variant"]), len(saved["classes"]), saved["k"], detection, fetch=False)
         model.load_state_dict(saved["weights"])
+        names = saved["classes"], saved["category_ids"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; `dvc repro` trains the pipeline's models") from None
     except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: not a checkpoint of this version of kaod ({error})") from None
-    return model.to(device).eval(), saved["classes"]
+    return model.to(device).eval(), *names

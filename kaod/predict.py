@@ -70,7 +70,7 @@ class Predictor:
     """A trained detector that takes photos in any form. Raises ValueError where the checkpoint cannot be read."""
 
     def __init__(self, path, device: str = "cpu", detection: params.Evaluate = model.DETECTION):
-        self.detector, self.classes = model.load(path, device, detection)
+        self.detector, self.classes, self.category_ids = model.load(path, device, detection)
         self.device = device
 
     @torch.inference_mode()
@@ -103,11 +103,12 @@ def find(patterns: list[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes: list[str]) -> list[dict]:
+def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes: list[str],
+            category_ids: list[int]) -> list[dict]:
     """One photo's detections in COCO's results format; file_name and category_name are added for people."""
     rows = []
     for number, (box, label, score) in enumerate(zip(found["boxes"].astype(float), found["labels"], found["scores"])):
-        row = {"image_id": image_id, "file_name": file_name, "category_id": int(label),
+        row = {"image_id": image_id, "file_name": file_name, "category_id": category_ids[label - 1],
                "category_name": classes[label - 1], "score": float(score),
                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
         if "keypoints" in found:
@@ -159,7 +160,7 @@ def main() -> int:
         answers = predictor.predict([photo for _, _, photo in readable], given.least, given.concave) if readable else []
         for (number, path, photo), found in zip(readable, answers):
             image_id = int(path.stem) if path.stem.isdecimal() else number  # COCO's files are named by their id
-            rows += records(found, image_id, path.name, predictor.classes)
+            rows += records(found, image_id, path.name, predictor.classes, predictor.category_ids)
             name = f"{path.stem}.png" if path.stem not in names else f"{path.stem}-{number}.png"
             names.add(path.stem)
             figure = plots.picture(photo.permute(1, 2, 0).numpy(), found, predictor.classes)

@@ -35,7 +35,7 @@ def batches(count: int, batch: int, seed: int, start: int, steps: int):
     for step in range(start, steps):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
         first = step % per_epoch * batch
         yield order[first:first + batch]
 
@@ -191,7 +191,7 @@ def main() -> None:
     detector, log = train(profile, models[name], dataset.samples, dataset.classes, k, scratch, given.device)
     files.write_tsv(profile.runs / name / "losses.tsv", log)
     files.write_bytes(profile.runs / name / "model.pt",
-                      model.to_bytes(detector, profile, models[name], dataset.classes, k))
+                      model.to_bytes(detector, profile, models[name], dataset, k))
     scratch.unlink(missing_ok=True)
 
 

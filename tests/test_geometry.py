@@ -148,7 +148,7 @@ def test_masks_are_the_hulls_pixels():
     circle = np.stack((50 + 20 * np.cos(turn), 40 + 20 * np.sin(turn)), 1)
     star = circle.copy()
     star[::2] = (50, 40) + (star[::2] - (50, 40)) / 3
-    point, line = np.full((32, 2), 30.0), np.linspace((0, 0), (45, 60), 32)
+    point, line = np.full((32, 2), 30.5), np.linspace((0, 0), (60, 60), 32)  # through pixels' centres
     outside = circle - (50, 0)
     sets = np.stack((circle, star, point, line, outside))
     masks = geometry.masks(sets, (100, 80))

@@ -113,6 +113,9 @@ def test_the_mask_drops_what_left_the_frame():
     assert losses.object_mask(o, boxes, still, size).all()
     left = geometry.rigid(torch.zeros(3), torch.tensor([[-5.0, 0]] * 3), size / 2)
     assert losses.object_mask(o, boxes, left, size).tolist() == [True, False, True]  # the second lost a quarter
+    padding = torch.tensor([[104.0, 50]] * 3)  # in the batch's padding, moved into the frame
+    back = geometry.rigid(torch.zeros(3), torch.tensor([[-6.0, 0]] * 3), size / 2)
+    assert not losses.object_mask(padding, torch.cat((padding, padding), 1), back, size).any()
     turned = geometry.rigid(torch.full((3,), 45.0), torch.zeros(3, 2), size / 2)
     assert losses.object_mask(o, boxes, turned, size).tolist() == [True, True, False]  # a corner turns out
 
@@ -136,6 +139,20 @@ def test_the_gradient_goes_where_it_is_asked_to(branch, trained):
     losses.keypoint_loss(P, P_T, T, torch.ones(4, dtype=torch.bool), torch.ones(4), True,
                          replace(SETTINGS, gradient=branch)).backward()
     assert tuple(each.grad is not None and bool(each.grad.abs().sum() > 0) for each in (P, P_T)) == trained
+
+
+def test_distances_count_in_units_of_the_object_and_are_summed_or_averaged():
+    P = torch.rand(4, 8, 2, dtype=torch.float64) * 30
+    still = geometry.rigid(torch.zeros(4), torch.zeros(4, 2), torch.zeros(4, 2)).double()
+    mask, moved = torch.tensor([True, True, True, False]), P + 5.0
+    area = torch.full((4,), 400.0, dtype=torch.float64)
+
+    def loss(P, moved, area, **changes):
+        return losses.keypoint_loss(P, moved, still, mask, area, True, replace(SETTINGS, **changes)).item()
+
+    assert loss(3 * P, 3 * moved, 9 * area) == pytest.approx(loss(P, moved, area))  # all three times as large
+    assert loss(3 * P, 3 * moved, 9 * area, normalize=False) > 2 * loss(P, moved, area, normalize=False)
+    assert loss(P, moved, area, reduction="sum") == pytest.approx(3 * 8 * loss(P, moved, area, reduction="mean"))
 
 
 def test_no_location_left_costs_nothing():

@@ -72,8 +72,7 @@ def test_detections_are_those_of_torchvisions_postprocessing(build):
 
 
 @pytest.mark.parametrize("name", ["fcos", "kaod"])
-def test_the_papers_box_loss_is_minus_ln_iou(tiny, name, drawn):
-    """Against torchvision's own box_iou, and differing from GIoU in the box loss alone."""
+def test_the_papers_box_loss_differs_from_giou_in_the_box_loss_alone(tiny, name, drawn):
     profile, models = tiny
     found = {}
     for box_loss in ("giou", "iou"):
@@ -137,11 +136,51 @@ def test_photos_without_objects_train(build):
         assert all(torch.isfinite(value) for value in losses.values())
 
 
-def test_foreground_of_the_keypoint_loss_is_that_of_fcos(build, drawn):
-    """At the identity map, read where it was predicted, the second view is the first: no keypoint loss."""
-    detector = build(angle=0.0, shift=0.0).train()
-    assert detector(*batch(drawn[0]))["keypoints"] < 1e-6
-    assert build().train()(*batch(drawn[0]))["keypoints"] > 1e-4
+def oblong(count: int = 2):
+    """Photos that are not square, padded in the batch, with an object each."""
+    images = [torch.rand(3, 90, 128) if i % 2 else torch.rand(3, 128, 100) for i in range(count)]
+    return images, [{"boxes": torch.tensor([[20.0, 15, 75, 80]]), "labels": torch.tensor([1])} for _ in images]
+
+
+@pytest.mark.parametrize("locations", ["foreground", "all"])
+def test_at_the_identity_the_second_view_is_the_first(build, locations):
+    """Read where it was predicted there is no keypoint loss, on any level, also of padded photos."""
+    assert build(angle=0.0, shift=0.0, locations=locations).train()(*oblong())["keypoints"] < 1e-6
+    assert build(locations=locations).train()(*oblong())["keypoints"] > 1e-4
+
+
+def test_the_weight_of_the_keypoint_loss_is_beta(build):
+    losses = []
+    for beta in (1.0, 5.0):
+        torch.manual_seed(0)
+        losses.append(build(beta=beta).train()(*oblong())["keypoints"])
+    assert losses[1].item() == pytest.approx(5 * losses[0].item(), rel=1e-5)
+
+
+def test_the_padding_of_a_batch_is_in_no_keypoint_loss(build):
+    """All locations whose place and moved place are in the photo itself, and no other."""
+    seen = {}
+
+    class Spy(model.KAOD):
+        def pairs(self, *given):
+            found = super().pairs(*given)
+            seen["m"] = found[3]
+            return found
+
+    detector = build(locations="all", angle=0.0, shift=0.0).train()
+    detector.__class__ = Spy
+    detector([torch.rand(3, 90, 128)], [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}])
+    # padded to 128 × 128, of which the rows below 90 are padding
+    assert seen["m"].sum() == sum(len(range(0, 91, stride)) * (128 // stride) for stride in model.STRIDES)
+
+
+def test_the_second_views_objects_are_where_t_moved_them(build):
+    detector = build()
+    T = model.rigid(torch.tensor(90.0), torch.tensor([10.0, 0.0]), torch.tensor([64.0, 64.0]))
+    target = {"boxes": torch.tensor([[20.0, 54, 40, 74], [100, 54, 124, 70]]), "labels": torch.tensor([3, 4])}
+    moved = detector.moved_targets(target, T, torch.tensor([128.0, 100.0]))
+    # the first centre (30, 64) goes to (64 + 10, 30); the second one, (112, 62), to (76, 112), out of the frame
+    assert moved["labels"].tolist() == [3] and moved["boxes"][0].tolist() == pytest.approx([64, 20, 84, 40], abs=1e-4)
 
 
 def test_the_gradient_agrees_with_finite_differences(build, drawn):
@@ -174,9 +213,10 @@ def test_a_checkpoint_comes_back(build, tiny, tmp_path):
     profile, models = tiny
     detector = build(k=8).eval()
     path = tmp_path / "model.pt"
-    path.write_bytes(model.to_bytes(detector, profile, models["kaod"], list("abcdefg"), 8))
-    again, classes = model.load(path)
-    assert classes == list("abcdefg")
+    dataset = datasets.DataSet(list("abcdefg"), [1, 2, 3, 5, 8, 13, 21], [])
+    path.write_bytes(model.to_bytes(detector, profile, models["kaod"], dataset, 8))
+    again, *names = model.load(path)
+    assert names == [dataset.classes, dataset.category_ids]
     images = [torch.rand(3, 128, 128)]
     detector.score_thresh = again.score_thresh = 0.0
     assert torch.equal(detector(images)[0]["keypoints"], again(images)[0]["keypoints"])

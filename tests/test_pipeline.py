@@ -87,6 +87,14 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     clone("papermill", "notebooks/01-how-many-keypoints.ipynb", "runs/other.ipynb", "-p", "profile", "tiny",
           "--cwd", "notebooks")
 
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"(?m)^    (python -m kaod\.predict .*)$", readme)
+    clone(*shlex.split(command.replace("shapes/kaod", "tiny/kaod").replace("datasets/shapes", "datasets/tiny")))
+    assert len(list((clone.folder / "predictions").glob("*.png"))) == 10
+    script = re.search(r"(?m)^    import kaod\n(?:    .*\n)+", readme)[0].replace("    ", "")
+    clone("python", "-c", script.replace("shapes/kaod", "tiny/kaod").replace("datasets/shapes", "datasets/tiny")
+          + "assert len(found['boxes']) == len(found['masks'])")
+
 
 def test_two_cells_of_the_grid_their_table_and_its_notebook(clone):
     clone("git", "checkout", "--quiet", "--force", "HEAD")

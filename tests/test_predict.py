@@ -10,9 +10,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 import kaod
-from kaod import files, model, predict
+from kaod import datasets, files, model, predict
 
-CLASSES = list("abcdefg")
+CLASSES, IDS = list("abcdefg"), [1, 2, 3, 5, 8, 13, 21]
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def checkpoint(tiny, tmp_path):
         profile, models = tiny
         detector = model.build(profile.model, profile.keypoints, models[name], 7, 8)
         path = tmp_path / f"{name}.pt"
-        path.write_bytes(model.to_bytes(detector, profile, models[name], CLASSES, 8))
+        dataset = datasets.DataSet(CLASSES, IDS, [])
+        path.write_bytes(model.to_bytes(detector, profile, models[name], dataset, 8))
         return path
     return make
 
@@ -86,9 +87,11 @@ def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoi
     assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == len(rows) + 1
     truth = COCO()
     truth.dataset = {"images": [{"id": each} for each in {row["image_id"] for row in rows}], "annotations": [],
-                     "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]}
+                     "categories": [{"id": number, "name": name} for number, name in zip(IDS, CLASSES)]}
     truth.createIndex()
     loaded = truth.loadRes(rows)
+    assert {row["category_id"] for row in rows} <= set(IDS)
+    assert all(CLASSES[IDS.index(row["category_id"])] == row["category_name"] for row in rows)
     assert len(loaded.dataset["annotations"]) == len(rows) and len(rows[0]["keypoints"]) == 3 * 8
     assert rle.decode(rows[0]["segmentation"]).shape == (100, 120)
 
