@@ -7,7 +7,7 @@ import torch
 from conftest import sample
 from PIL import Image
 
-from kaod import datasets, geometry
+from kaod import datasets, files, geometry
 
 QUIRKS = """<annotation><filename>1.jpg</filename><size><width>50</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>1</difficult>
@@ -116,6 +116,28 @@ def test_a_coco_file_with_a_stranger_is_refused(tmp_path, drawn):
         datasets.read_coco(tmp_path, name, [1, 2])
     with pytest.raises(ValueError, match="instances_NAME.json"):
         datasets.read_coco(tmp_path, "annotations/train.json", [])
+
+
+@pytest.mark.parametrize("place, key", [("images", "width"), ("images", "file_name"), ("annotations", "bbox"),
+                                        ("annotations", "category_id")])
+def test_a_coco_file_without_a_key_is_named(tmp_path, drawn, place, key):
+    samples, classes = drawn
+    name = "annotations/instances_x.json"
+    datasets.write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), samples),
+                        [each.image() for each in samples])
+    content = files.read_json(tmp_path / name)
+    del content[place][0][key]
+    files.write_json(tmp_path / name, content)
+    with pytest.raises(ValueError, match="instances_x.json: .*(broken|unknown)"):
+        datasets.read_coco(tmp_path, name, list(range(1, 8)))
+
+
+def test_any_class_name_survives_vocs_xml(tmp_path, drawn):
+    samples, classes = drawn
+    odd = ["a < b & c", *classes[1:]]
+    datasets.write_voc(tmp_path, "x/all", samples, [each.image() for each in samples], odd)
+    assert [each.labels.tolist() for each in datasets.read_voc(tmp_path, "x/all", odd)] == [
+        each.labels.tolist() for each in samples]
 
 
 def test_real_coco(shared):

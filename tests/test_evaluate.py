@@ -74,6 +74,22 @@ def test_voc_and_coco_agree_up_to_their_recall_points():
     assert voc["AP50"] == pytest.approx(coco["AP50"], abs=0.01)
 
 
+def test_two_objects_of_a_class_in_one_place_keep_their_own_shapes():
+    """Boxes that overlap by more than half: each detection is measured against the object that it fits best."""
+    wide, narrow = [np.array([(20, 20), (80, 20), (80, 60), (20, 60)], float)], [
+        np.array([(20, 20), (60, 20), (60, 60), (20, 60)], float)]
+    boxes = [(20, 20, 80, 60), (20, 20, 60, 60)]
+    samples = [sample(boxes, [1, 1], polygons=[wide, narrow])]
+    for scores in ((0.9, 0.8), (0.8, 0.9)):
+        order = np.argsort(scores)[::-1]
+        perfect = found(np.array(boxes)[order], [1, 1], np.sort(scores)[::-1]) | {
+            "keypoints": np.stack([(wide[0], narrow[0])[i] for i in order])}
+        shape = evaluate.shape_metrics(samples, [perfect])
+        assert shape["objects"] == 2 and shape["hull"] == pytest.approx(1) and shape["box"] == pytest.approx(1)
+    flat = [np.array([(20, 20), (80, 20), (50, 20)], float)]  # an outline without area is no yardstick
+    assert evaluate.shape_metrics([sample(boxes[:1], [1], polygons=[flat])], [found(boxes[:1], [1], [0.9])]) is None
+
+
 def test_shapes_of_found_objects():
     circle = ring((50, 50), 20, 64)
     samples = [sample([(30, 30, 70, 70), BOX], [1, 1], polygons=[[circle], [ring((20, 20), 10)]])]
