@@ -55,6 +55,13 @@ def test_the_results_table_is_the_metrics():
     assert all(each["st"]["AP50"] >= 0.5 for each in metrics.values())
 
 
+def test_the_grids_table_is_its_metrics():
+    grid = files.read_json(ROOT / "results" / "shapes" / "grid.json")
+    columns = {f"AP50-{kind}": f"-{kind}" for kind in ("st", "rt", "cr", "tr")} | {
+        "hull": "hull's IoU", "spread": "spread", "repeatability30": "repeatability, 30°"}
+    assert plots.grid_table(grid, columns) in README
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_the_readmes_links_lead_somewhere(link):
     assert (ROOT / link).exists()
