@@ -1,5 +1,5 @@
-# make repro: the pipeline, from data to figures. make test: the fast tests and the notebooks.
-# Both set up .venv first if it is missing or older than what it is made from.
+# make repro: the pipeline, from data to figures. make test: the fast tests, the notebooks and a browser. make slow: the
+# other tests. They set up .venv first if it is missing or older than what it is made from.
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -11,10 +11,10 @@ repro: .venv/made
 	dvc repro
 
 test: .venv/made
-	pytest
+	pytest -m "not slow or browser"
 
 slow: .venv/made
-	pytest -m slow
+	pytest -m "slow and not browser"
 
 # made last, so that an interrupted installation is done again
 .venv/made: pyproject.toml constraints.txt

@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 
-from . import ROOT, files, params, warp
+from . import ROOT, files, params
+from .kinds import KINDS
 
 TOLERANCE = 0.05
 INPUTS = ("params.yaml", "dvc.yaml", "data", "kaod", "constraints.txt")
@@ -28,10 +29,10 @@ def compare(now: dict[str, dict], before: dict[str, dict], tolerance: float = TO
 
     now, before: {model: {test set: {"AP50": …}}}.
     """
-    lines, off = [f"{'AP50':<16}" + "".join(f"{'-' + kind:>17}" for kind in ("st", *warp.KINDS))], []
+    lines, off = [f"{'AP50':<16}" + "".join(f"{'-' + kind:>17}" for kind in ("st", *KINDS))], []
     for model, metrics in now.items():
         cells = []
-        for kind in ("st", *warp.KINDS):
+        for kind in ("st", *KINDS):
             value, old = metrics[kind]["AP50"], before.get(model, {}).get(kind, {}).get("AP50")
             cells.append(f"{value:.4f}" + (f" ({old:.4f})" if old is not None else ""))
             if old is not None and abs(value - old) > tolerance:

@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -172,49 +173,81 @@ def annotation_files(profile: params.Profile, name: str) -> list[Path]:
     return [listing] + [folder / "Annotations" / f"{stem}.xml" for stem in stems]
 
 
-def link(profile: params.Profile) -> None:
-    """datasets/<profile>/ as links to the annotation files of the user's own copy.
+def outline_files(profile: params.Profile, name: str) -> list[Path]:
+    """The files beside a set's annotations in VOC's layout that have its objects' outlines or masks."""
+    if profile.layout == "coco":
+        return []
+    folder, _, stems = datasets.voc_files(profile.data, name)
+    places = [folder / "Polygons" / f"{stem}.json" for stem in stems] + [
+        folder / "SegmentationObject" / f"{stem}.png" for stem in stems]
+    return [path for path in places if path.is_file()]
 
-    DVC hashes what a link to a file points to, so that it sees when the user's annotations change; it would
-    neither follow a link to a folder nor let a stage depend on a path that only one profile has.
+
+def link(profile: params.Profile) -> None:
+    """datasets/<profile>/ as links to the annotations, outlines and masks of the user's own copy.
+
+    DVC hashes what a link to a file points to, so that it sees when the user's files change (not when outlines or
+    masks come that were not there); it would neither follow a link to a folder nor let a stage depend on a path that
+    only one profile has.
     """
     shutil.rmtree(profile.folder, ignore_errors=True)
     for name in profile.train_sets + profile.test_sets:
-        for path in annotation_files(profile, name):
+        for path in annotation_files(profile, name) + outline_files(profile, name):
             place = profile.folder / path.relative_to(profile.data)
             place.parent.mkdir(parents=True, exist_ok=True)
-            if not place.is_symlink():
+            if path.is_file() and not place.is_symlink():  # the manifest names what is missing
                 place.symlink_to(path)
 
 
-def manifest(profile: params.Profile) -> dict:
-    """{"categories": [{"id", "name"}], "sets": {name: {"photos", "bytes", "objects", "annotations_md5"}}}.
+def unreadable(sample: datasets.Sample) -> str:
+    """What is wrong with a photo, decoded whole; nothing: ""."""
+    try:
+        sample.image()
+        return ""
+    except ValueError as error:
+        return str(error)
 
-    Classes are those of the training sets. Raises ValueError that names the first photo that is missing.
+
+def manifest(profile: params.Profile) -> dict:
+    """{"categories": [{"id", "name"}], "sets": {name: {"photos", "bytes", "objects", "annotations_md5"}},
+    "faults": [line, …], "skipped": [photo, …]}.
+
+    Classes are those of the training sets. Every annotation is checked and every photo decoded, so that no training
+    stops at a broken file in its middle. Raises ValueError that lists what is wrong; with `skip_bad` that is
+    reported, and left out: "faults" has one line for each, "skipped" the photos that cannot be used.
     """
-    root, categories = profile.data, []
+    root, faults, skipped = profile.data, [], []
     if profile.layout == "voc":
-        names = datasets.voc_classes(root, profile.train_sets)
+        names = datasets.voc_classes(root, profile.train_sets, [])
         categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
     else:
-        categories = datasets.coco_categories(root, profile.train_sets[0])
+        categories = datasets.coco_categories(root, *profile.train_sets)
+        datasets.coco_categories(root, *profile.train_sets, *profile.test_sets)  # which have to agree
     if not categories:
         raise ValueError(f"{root}: the training sets {', '.join(profile.train_sets)} hold no objects")
     sets = {}
     for name in profile.train_sets + profile.test_sets:
         hashed = hashlib.md5()
         for path in annotation_files(profile, name):
-            hashed.update(path.read_bytes())
-        samples = (datasets.read_voc(root, name, [item["name"] for item in categories]) if profile.layout == "voc"
-                   else datasets.read_coco(root, name, [item["id"] for item in categories]))
-        missing = [sample.path for sample in samples if not sample.path.is_file()]
-        if missing:
-            raise ValueError(f"{missing[0]}: no such photo; {len(missing)} of the {len(samples)} photos of the set "
-                             f"{name} are missing")
+            hashed.update(path.read_bytes() if path.is_file() else b"")
+        samples = datasets.read(profile, [name], [item["name"] for item in categories],
+                                [item["id"] for item in categories], root, faults)
+        with ThreadPoolExecutor() as threads:  # Pillow decodes without Python's lock
+            wrong = list(tqdm(threads.map(unreadable, samples), f"checking {name}", len(samples), disable=None))
+        skipped += [str(sample.path) for sample, message in zip(samples, wrong) if message]
+        faults += [message for message in wrong if message]
+        samples = [sample for sample, message in zip(samples, wrong) if not message]
         sets[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
                       "objects": sum(len(sample.labels) for sample in samples),
                       "annotations_md5": hashed.hexdigest()}
-    return {"categories": categories, "sets": sets}
+    faults = list(dict.fromkeys(faults))  # a photo may be in two sets
+    if faults:
+        listed = "\n".join(faults[:20] + ([f"… and {len(faults) - 20} more"] if len(faults) > 20 else []))
+        if not profile.skip_bad:
+            raise ValueError(f"{root}: {len(faults)} faults in the data ({profile.name}.skip_bad: true in params.yaml "
+                             f"would leave them out):\n{listed}")
+        print(f"{root}: left out, as {profile.name}.skip_bad says: {len(faults)} faults\n{listed}")
+    return {"categories": categories, "sets": sets, "faults": faults, "skipped": skipped}
 
 
 def main() -> None:

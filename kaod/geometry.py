@@ -22,13 +22,13 @@ def rigid(angle: Tensor, shift: Tensor, center: Tensor) -> Tensor:
     return torch.cat((rotation, translation[..., None]), -1)
 
 
-def random_rigid(sizes: Tensor, angle: float, shift: float) -> Tensor:
+def random_rigid(sizes: Tensor, angle: float, shift: float, rand=torch.rand) -> Tensor:
     """One random map for each image, about its own centre: (N, 2, 3).
 
     sizes: (N, 2), width and height in pixels. Uniform within ±angle degrees and ±shift of width and height.
-    Drawn from torch's global generator on the CPU: the same maps on any device.
+    Drawn from torch's global generator on the CPU: the same maps on any device. rand: what draws, of a given shape.
     """
-    draws = (2 * torch.rand(len(sizes), 3) - 1).to(sizes)
+    draws = (2 * rand(len(sizes), 3) - 1).to(sizes)
     return rigid(draws[:, 0] * angle, draws[:, 1:] * shift * sizes, sizes / 2)
 
 
@@ -66,11 +66,12 @@ def ellipse_boxes(T: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat((center - reach, center + reach), -1)
 
 
-def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str) -> Tensor:
+def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str, new_sizes: Tensor | None = None) -> Tensor:
     """Image i turned and moved by T[i], bilinear.
 
     images: (N, C, H, W), image i in the top left `sizes[i]` = (w, h) of its plane, the rest padding.
     T: (N, 2, 3). fill: what comes from outside the image's own frame: its "reflect"ion, or "constant" 0.
+    new_sizes: (N, 2), what is kept of the result, if not `sizes`.
     Each image is reflected within its own size (reflecting the batch would reflect the padding, and
     H2RBox's authors report that black borders teach a network the angle). The padding stays 0.
     """
@@ -80,7 +81,7 @@ def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str) -> Tensor:
     pixels = torch.stack((xs, ys), -1)  # (H, W, 2): pixel centres
     size = sizes.to(T)[:, None, None]  # (N, 1, 1, 2)
     source = transform(inverse(T), pixels.flatten(0, 1)).unflatten(1, (height, width))  # (N, H, W, 2)
-    kept = (pixels < size).all(-1)
+    kept = (pixels < (size if new_sizes is None else new_sizes.to(T)[:, None, None])).all(-1)
     if fill == "constant":
         kept = kept & (source >= 0).all(-1) & (source <= size).all(-1)
     else:
@@ -162,6 +163,20 @@ def masks(points: np.ndarray, size: tuple[int, int], concave: float | None = Non
     return found
 
 
+def trace(mask: np.ndarray) -> shapely.Geometry:
+    """The exact outline of a boolean mask (H, W), along the pixels' edges: one rectangle for each run of pixels
+    in a row, united. (contourpy is near at hand but cuts corners; rasterio would do the same.)"""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    _, ends = np.nonzero(edges == -1)
+    return shapely.union_all(shapely.box(starts, rows, ends, rows + 1))
+
+
 def polygon(parts: list[np.ndarray]) -> shapely.Geometry:
-    """The area that an object's outlines (each (V, 2)) cover, as one valid shapely geometry."""
-    return shapely.union_all([shapely.make_valid(shapely.Polygon(part)) for part in parts if len(part) >= 3])
+    """The area that an object's outlines (each (V, 2)) cover, as one valid shapely geometry without lines or points.
+
+    An outline that goes out and back along one line leaves that line when it is made valid: it has no area."""
+    area = shapely.union_all([shapely.make_valid(shapely.Polygon(part)) for part in parts if len(part) >= 3])
+    if area.geom_type != "GeometryCollection":
+        return area
+    return shapely.union_all([part for part in shapely.get_parts(area) if shapely.get_dimensions(part) == 2])

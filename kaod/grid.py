@@ -12,6 +12,7 @@ import math
 import platform
 import shlex
 import sys
+import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ import torch
 import yaml
 from scipy import stats
 
-from . import ROOT, compare, datasets, evaluate, files, model, params, train, warp
+from . import ROOT, checkpoint, compare, datasets, evaluate, files, model, params, train
+from .kinds import KINDS
 
 REFERENCES = ("fcos", "no-kpl")
 
@@ -51,9 +53,9 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
     applied = params.apply(profile, variant)
     applied = replace(applied, train=replace(applied.train, seed=seed))
     dataset = datasets.load(applied, applied.train_sets)
-    scratch = ROOT / "scratch" / profile.name / "grid" / f"{name}-{seed}" / "checkpoint.pt"
+    scratch = ROOT / "scratch" / profile.name / "grid" / f"{name}-{seed}"
     k = train.keypoint_count(applied)
-    resumed, began = scratch.exists(), time.monotonic()
+    resumed, began = bool(checkpoint.steps(scratch)), time.monotonic()
     detector, log = train.train(applied, variant, dataset.samples, dataset.classes, k, scratch, device)
     seconds = time.monotonic() - began
     last = log[-len(log) // 10:]
@@ -65,23 +67,27 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
         "commit": (compare.git("describe", "--always", "--dirty") or "none").strip(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
         "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})
-    scratch.unlink(missing_ok=True)
+    checkpoint.clear(scratch)
 
 
 def evaluate_cell(profile: params.Profile, name: str, seed: int, device: str) -> dict:
     """How a trained cell was made, and its metrics."""
     folder = profile.runs / "grid" / f"{name}-{seed}"
     detector, _, _ = model.load(folder / "model.pt", device, profile.evaluate)
-    return files.read_json(folder / "run.json") | {
-        "metrics": evaluate.evaluate_all(profile, f"{name}, seed {seed}", detector, device)}
+    with tempfile.TemporaryDirectory() as detections:
+        return files.read_json(folder / "run.json") | {
+            "metrics": evaluate.evaluate_all(profile, f"{name}, seed {seed}", detector, Path(detections), device)}
 
 
 def figures(found: dict) -> dict[str, float]:
     """The figures of one cell that the table shows."""
     metrics = found["metrics"]
-    row = {f"AP50-{kind}": metrics[kind]["AP50"] for kind in ("st", *warp.KINDS)}
+    row = {f"AP50-{kind}": metrics[kind]["AP50"] for kind in ("st", *KINDS)}
+    row |= {f"AP50-turn{angle}": each["AP50"] for angle, each in metrics.get("sweep", {}).items()}
     shape = metrics["st"]["shape"] or {}
-    row |= {key: shape[key] for key in ("box", "ellipse", "hull", "bound", "spread", "overhang") if key in shape}
+    row |= {key: value for key, value in shape.items() if key != "objects"}
+    row |= {f"mask-AP50-{kind}": each["AP50"] for kind, each in (metrics["st"].get("masks") or {}).items()}
+    row |= {key: metrics["st"][key] for key in ("spread", "overhang") if metrics["st"].get(key) is not None}
     row |= {f"repeatability{angle}": value for angle, value in (metrics["st"]["repeatability"] or {}).items()}
     if found["seconds_per_step"] is not None:
         row["seconds_per_step"] = found["seconds_per_step"]
@@ -97,7 +103,7 @@ def interval(values: list[float]) -> dict[str, float]:
 
 
 def table(cells: list[dict]) -> dict[str, dict]:
-    """{model: {"seeds", "figures": {name: interval}, "against": {reference: {name: interval}}}}.
+    """{model: {"seeds", "by_seed": {name: values}, "figures": {name: interval}, "against": {reference: figures}}}.
 
     Differences are taken seed by seed: two models with one seed saw the same photos in the same order, unless the
     batch differs.
@@ -108,8 +114,9 @@ def table(cells: list[dict]) -> dict[str, dict]:
     result = {}
     for name, seeds in rows.items():
         common = set.intersection(*(set(row) for row in seeds.values()))
-        entry = result[name] = {"seeds": sorted(seeds), "against": {}, "figures": {
-            key: interval([seeds[seed][key] for seed in sorted(seeds)]) for key in sorted(common)}}
+        values = {key: [seeds[seed][key] for seed in sorted(seeds)] for key in sorted(common)}
+        entry = result[name] = {"seeds": sorted(seeds), "by_seed": values, "against": {},
+                                "figures": {key: interval(each) for key, each in values.items()}}
         for reference in REFERENCES:
             both = sorted(set(seeds) & set(rows.get(reference, {})))
             if reference == name or not both:

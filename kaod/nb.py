@@ -17,6 +17,8 @@ import papermill
 
 from . import ROOT, files, params
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def normalise(notebook, outputs: bool):
     """In place: no times, no random ids, no trace of the machine; without `outputs`, as it was written.
@@ -32,6 +34,8 @@ def normalise(notebook, outputs: bool):
         if cell.cell_type == "code":
             if not outputs:
                 cell.outputs, cell.execution_count = [], None
+            # a widget lives beside its kernel only, and has a random id
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             for output in cell.outputs:
                 if output.output_type in ("display_data", "execute_result"):
                     output.metadata = {}

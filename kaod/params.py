@@ -35,6 +35,7 @@ class Warp:
     angle: float
     shift: float
     min_area: float
+    sweep: int
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,23 @@ class Train:
     lr: float
     weight_decay: float
     warmup: int
+    warmup_factor: float | Literal["linear"]
+    decay: list[int] | Literal["cosine"]
     clip: float
+    ema: float
     flip: float
+    scale: float
+    pad: Literal["batch", "square"]
     rotate: float
     rotated_boxes: Literal["corners", "ellipse"]
+    bf16: bool
+    channels_last: bool
+    compile: bool
     workers: int
     threads: int
     save_every: int
+    keep: int
+    snapshots: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class Profile:
     name: str
     layout: Literal["voc", "coco"]
     root: str | None
+    skip_bad: bool
     train_sets: list[str]
     test_sets: list[str]
     draw: Draw | None
@@ -142,8 +154,9 @@ class Profile:
 
 POSITIVE = {"size", "train", "test", "steps", "batch", "lr", "threads", "min_size", "max_size", "fpn_channels",
             "head_convs", "anchor_scale", "center_sampling", "sharpness", "smooth_l1", "detections", "save_every",
-            "clip"}
-FRACTION = {"shift", "min_area", "score_thresh", "nms_thresh", "flip", "rotate", "tolerance"}
+            "scale", "keep"}
+FRACTION = {"shift", "min_area", "score_thresh", "nms_thresh", "flip", "rotate", "tolerance", "scale", "ema",
+            "warmup_factor"}
 SETTABLE = {"vertices": {"k"}, **{section: {field.name for field in dataclasses.fields(kind)} for section, kind in
             (("model", Model), ("keypoints", Keypoints), ("train", Train))}}
 
@@ -163,7 +176,7 @@ def load(name: str | None = None, path=None) -> tuple[Profile, dict[str, Variant
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected a mapping with the keys profile, models and one section per profile")
-    profiles = sorted(set(settings) - {"profile", "models"})
+    profiles = sorted(set(settings) - {"profile", "models", "launcher"})
     name = name or settings.get("profile")
     if name not in profiles:
         raise ValueError(f"{path}: profile: expected one of {', '.join(profiles)}; got {name!r}")
@@ -228,8 +241,9 @@ def _typed(kind, value, key: str):
             raise ValueError(f"{key}: expected one of {', '.join(get_args(kind))}; got {value!r}")
         return value
     if get_origin(kind) is list:
-        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-            raise ValueError(f"{key}: expected a list of names; got {value!r}")
+        kind, what = get_args(kind)[0], "names" if get_args(kind)[0] is str else "whole numbers"
+        if not isinstance(value, list) or not value or not all(type(item) is kind for item in value):
+            raise ValueError(f"{key}: expected a list of {what}; got {value!r}")
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

@@ -10,6 +10,8 @@ import csv
 import glob
 import io
 import sys
+from collections import Counter
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from pycocotools import mask as rle
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from . import files, geometry, model, params, plots
+from . import datasets, files, geometry, model, params, plots, results
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
@@ -46,16 +48,16 @@ def read(photo) -> torch.Tensor:
     """A photo as (3, height, width) from 0 to 1.
 
     photo: a path (read as a viewer shows it: EXIF orientation applied), a PIL image, an array (height, width[, 3])
-    or a tensor (3, height, width); uint8, or floats from 0 to 1. Raises ValueError that names the file or shape.
+    or a tensor (3, height, width); uint8, or floats from 0 to 1. Raises ValueError that names the file, shape or type.
     """
     if isinstance(photo, str | Path):
         try:
             with Image.open(photo) as opened:
-                photo = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+                photo = pil_to_tensor(as_rgb(ImageOps.exif_transpose(opened)))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{photo}: not a readable photo ({error})") from None
-    if isinstance(photo, Image.Image):
-        photo = pil_to_tensor(photo.convert("RGB"))
+    elif isinstance(photo, Image.Image):
+        photo = pil_to_tensor(as_rgb(photo))
     elif isinstance(photo, np.ndarray):
         photo = torch.from_numpy(np.ascontiguousarray(photo))
         photo = photo.expand(3, -1, -1) if photo.ndim == 2 else photo.movedim(-1, 0)
@@ -63,13 +65,30 @@ def read(photo) -> torch.Tensor:
         shape = tuple(photo.shape) if isinstance(photo, torch.Tensor) else type(photo).__name__
         raise ValueError(f"expected a path, a PIL image, an array (height, width, 3) or a tensor (3, height, width); "
                          f"got {shape}")
-    return photo.float() / 255 if photo.dtype == torch.uint8 else photo.float()
+    if photo.dtype == torch.uint8:
+        return photo.float() / 255
+    least, most = photo.double().aminmax()
+    if not photo.is_floating_point() or not (least >= -1 and most <= 2):  # resizing may overshoot a bit
+        raise ValueError(f"expected uint8, or floats from 0 to 1; got {photo.dtype} from {least:g} to {most:g}")
+    return photo.float()
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Raises ValueError for more than 8 bits a channel, which Pillow would cut off at 255."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"expected 8 bits a channel; got Pillow's mode {image.mode}")
+    return image.convert("RGB")
 
 
 class Predictor:
-    """A trained detector that takes photos in any form. Raises ValueError where the checkpoint cannot be read."""
+    """A trained detector that takes photos in any form. Raises ValueError where the checkpoint cannot be read or the
+    device is not there."""
 
     def __init__(self, path, device: str = "cpu", detection: params.Evaluate = model.DETECTION):
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]})") from None
         self.detector, self.classes, self.category_ids = model.load(path, device, detection)
         self.device = device
 
@@ -77,14 +96,43 @@ class Predictor:
     def predict(self, photos, least: float = 0.3, concave: float | None = None) -> list[dict[str, np.ndarray]]:
         """`describe`'s dict for each photo (see `read`), best detection first, scores of at least `least`.
 
-        The photos go through the network as one batch.
+        The photos, a list, go through the network as one batch. Raises ValueError as `read` does.
         """
+        if isinstance(photos, str | Path | Image.Image):
+            raise ValueError(f"expected a list of photos; got one {type(photos).__name__}")
+        if concave is not None and not 0 <= concave <= 1:
+            raise ValueError(f"concave is {concave}: expected a ratio from 0 to 1, or None for convex hulls")
+        if not len(photos):
+            return []
         tensors = [read(photo).to(self.device) for photo in photos]
         answers = []
         for tensor, found in zip(tensors, self.detector(tensors)):
             found = {key: value[found["scores"] >= least].cpu().numpy() for key, value in found.items()}
             answers.append(describe(found, (tensor.shape[2], tensor.shape[1]), concave))
         return answers
+
+
+@torch.inference_mode()
+def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.ndarray]:
+    """What the detector says of objects whose boxes are known, found or not: {object: keypoints (K, 2) in pixels}.
+
+    Read at the object's supervised location nearest its centre; objects without one (covered by smaller ones) are
+    missing.
+    """
+    image, target = datasets.Photos([sample])[0]
+    images, targets = detector.transform([image.float() / 255], [{key: target[key] for key in ("boxes", "labels")}])
+    outputs, _, anchors, grids = detector.views(images, None, torch.tensor([images.image_sizes[0][::-1]]), "reflect")
+    _, (_, location, boxes) = detector.matched_losses(targets, outputs, anchors, grids)
+    points = model.absolute(outputs["offsets"], anchors[0])[0, location]
+    places = (anchors[0][location, :2] + anchors[0][location, 2:]) / 2
+    off = (places - (boxes[:, :2] + boxes[:, 2:]) / 2).norm(dim=1)
+    scale = torch.tensor(sample.size) / torch.tensor(images.image_sizes[0][::-1])
+    found, numbers = {}, np.flatnonzero(~sample.ignore)  # targets leave out ignored objects
+    for number, box in zip(numbers.tolist(), targets[0]["boxes"]):
+        mine = (boxes == box).all(1).nonzero()[:, 0]
+        if len(mine):
+            found[number] = (points[mine[off[mine].argmin()]] * scale).numpy()
+    return found
 
 
 def find(patterns: list[str]) -> list[Path]:
@@ -103,22 +151,32 @@ def find(patterns: list[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def image_ids(paths: list[Path]) -> list[int]:
+    """An image id for each photo: a name that is a number, as COCO's are, is its id; the others get what is free."""
+    own = Counter(int(path.stem) for path in paths if path.stem.isdecimal())
+    free = (number for number in count(1) if number not in own)
+    return [int(path.stem) if path.stem.isdecimal() and own[int(path.stem)] == 1 else next(free) for path in paths]
+
+
+def picture_names(paths: list[Path]) -> list[str]:
+    """The name of each photo's annotated picture: NAME.png, or NAME-2.png where that is taken, and so on."""
+    taken = {}  # keeps their order
+    for path in paths:
+        names = chain([f"{path.stem}.png"], (f"{path.stem}-{number}.png" for number in count(2)))
+        taken[next(name for name in names if name not in taken)] = path
+    return list(taken)
+
+
 def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes: list[str],
             category_ids: list[int]) -> list[dict]:
-    """One photo's detections in COCO's results format; file_name and category_name are added for people."""
-    rows = []
-    for number, (box, label, score) in enumerate(zip(found["boxes"].astype(float), found["labels"], found["scores"])):
-        row = {"image_id": image_id, "file_name": file_name, "category_id": category_ids[label - 1],
-               "category_name": classes[label - 1], "score": float(score),
-               "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]}
-        if "keypoints" in found:
-            points = found["keypoints"][number].astype(float)
-            row["keypoints"] = np.column_stack((points, np.full(len(points), 2))).flatten().tolist()
+    """One photo's detections in COCO's results format, with masks, rotated boxes, and names for people."""
+    rows = results.to_rows(found, image_id, category_ids)
+    for number, (row, label) in enumerate(zip(rows, found["labels"])):
+        row |= {"file_name": file_name, "category_name": classes[label - 1]}
         if "masks" in found:
             mask = rle.encode(np.asfortranarray(found["masks"][number].astype(np.uint8)))
             row["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode()}
             row["rotated_box"] = found["rotated_boxes"][number].tolist()
-        rows.append(row)
     return rows
 
 
@@ -149,20 +207,23 @@ def main() -> int:
     given = parser.parse_args()
     predictor = Predictor(given.checkpoint, given.device)
     paths = find(given.photos)
-    rows, bad, names = [], [], set()
-    for start in tqdm(range(0, len(paths), max(1, given.batch)), "batches", disable=None):
+    for path in paths:
+        if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
+            raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
+    alike = Counter(path.name for path in paths)
+    todo = [(number, path, path.name if alike[path.name] == 1 else path.as_posix(), name)
+            for number, path, name in zip(image_ids(paths), paths, picture_names(paths))]
+    rows, bad = [], []
+    for start in tqdm(range(0, len(todo), max(1, given.batch)), "batches", disable=None):
         readable = []
-        for number, path in enumerate(paths[start:start + max(1, given.batch)], start + 1):
+        for number, path, file_name, name in todo[start:start + max(1, given.batch)]:
             try:
-                readable.append((number, path, read(path)))
+                readable.append((number, file_name, name, read(path)))
             except ValueError as error:
                 bad.append(str(error))
-        answers = predictor.predict([photo for _, _, photo in readable], given.least, given.concave) if readable else []
-        for (number, path, photo), found in zip(readable, answers):
-            image_id = int(path.stem) if path.stem.isdecimal() else number  # COCO's files are named by their id
-            rows += records(found, image_id, path.name, predictor.classes, predictor.category_ids)
-            name = f"{path.stem}.png" if path.stem not in names else f"{path.stem}-{number}.png"
-            names.add(path.stem)
+        answers = predictor.predict([photo for *_, photo in readable], given.least, given.concave)
+        for (number, file_name, name, photo), found in zip(readable, answers):
+            rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
             figure = plots.picture(photo.permute(1, 2, 0).numpy(), found, predictor.classes)
             plots.save(figure, given.out / name)
             plt.close(figure)
@@ -177,5 +238,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"kaod.predict: {error}")

@@ -1,30 +1,30 @@
 """The training loop.
 
-`python -m kaod.train MODEL`, with MODEL one of params.yaml's models, writes runs/<profile>/MODEL/model.pt and
-losses.tsv. Checkpoints to resume from are in scratch/<profile>/MODEL/, which Git and DVC ignore.
+`python -m kaod.train MODEL`, with MODEL one of params.yaml's models, writes runs/<profile>/MODEL/model.pt, losses.tsv
+and snapshots/STEP.pt, weights of moments before the end. `torchrun --nproc-per-node N -m kaod.train MODEL` does it
+with N GPUs, and `batch` is then that of all of them together. Checkpoints to resume from, and log.tsv, which grows
+with every step, are in scratch/<profile>/MODEL/, which Git and DVC ignore.
 
-Everything random at step i is drawn from (seed, i) alone: the batch, the flips, the second views. So a run
-that is resumed ends as one that was never interrupted, to the last bit on the CPU.
+Everything random at step i is drawn from (seed, i) alone: the batch, the flips, the sizes, the second views. So a
+run that is resumed ends as one that was never interrupted, to the last bit on the CPU, and several processes
+together do what one would do, to rounding (where photos differ in size, each pads to the largest of its own).
 """
 
 import argparse
-import hashlib
-import io
-import json
+import contextlib
 import math
-import pickle
+import shutil
+import signal
 import sys
 import time
-from dataclasses import asdict
 
 import torch
-from torchvision.ops import box_area, clip_boxes_to_image
-from torchvision.transforms.functional import hflip
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from . import ROOT, datasets, files, geometry, model, params
-
-CODE = ("files", "params", "geometry", "datasets", "losses", "model", "train")  # what a trained model depends on
+from . import ROOT, checkpoint, datasets, distributed, files, model, params, watch
+from .augment import augment
 
 
 def batches(count: int, batch: int, seed: int, start: int, steps: int):
@@ -41,134 +41,209 @@ def batches(count: int, batch: int, seed: int, start: int, steps: int):
 
 
 def learning_rate(step: int, settings: params.Train) -> float:
-    """Linear warm-up, then half a cosine to zero."""
+    """Warm-up, linear or at a constant share; then half a cosine to zero, or a tenth after each step of `decay`."""
     if step < settings.warmup:
-        return settings.lr * (step + 1) / settings.warmup
-    return settings.lr * (1 + math.cos(math.pi * (step - settings.warmup) / (settings.steps - settings.warmup))) / 2
+        if settings.warmup_factor == "linear":
+            return settings.lr * (step + 1) / settings.warmup
+        return settings.lr * settings.warmup_factor
+    if settings.decay == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * (step - settings.warmup)
+                                           / (settings.steps - settings.warmup))) / 2
+    return settings.lr * 0.1 ** sum(step >= each for each in settings.decay)
 
 
-def flip(image, target):
-    """Image and boxes, left to right."""
-    boxes = target["boxes"].clone()
-    boxes[:, [0, 2]] = image.shape[-1] - boxes[:, [2, 0]]
-    return hflip(image), {**target, "boxes": boxes}
+def moments(settings: params.Train) -> list[int]:
+    """The steps before which snapshots are taken: evenly spread, from the first step on."""
+    return sorted({settings.steps * i // settings.snapshots for i in range(settings.snapshots)})
 
 
-def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
-    """What one would do instead of the keypoint loss: the image under a random T, and the boxes that go with it.
-
-    Labels know no outlines, so the boxes are those of the turned ellipses or corners. What comes from outside is
-    the image's mean colour: a reflection would show objects without labels. Objects with less than a
-    quarter of their new box inside are dropped, as in the test sets.
-    """
-    size = torch.tensor([[image.shape[2], image.shape[1]]]).to(image)
-    T = geometry.random_rigid(size, keypoints.angle, keypoints.shift)
-    mean = image.mean((1, 2), keepdim=True)
-    copy = geometry.warp_images((image - mean)[None], T, size, "constant")[0] + mean
-    if rotated_boxes == "ellipse":
-        boxes = geometry.ellipse_boxes(T, target["boxes"])
-    else:
-        boxes = geometry.enclosing(geometry.transform(T, geometry.corners(target["boxes"])))
-    inside = clip_boxes_to_image(boxes, image.shape[1:])
-    kept = box_area(inside) >= box_area(boxes) / 4
-    return copy, {**target, "boxes": inside[kept], "labels": target["labels"][kept]}
+def optimizer_of(weights, settings: params.Train, fused: bool | None) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum. fused: one kernel for all weights; None leaves the choice to torch."""
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(weights, settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.SGD(weights, settings.lr, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
 
 
-def fingerprint(profile: params.Profile, variant: params.Variant, k: int) -> str:
-    """A hash of all that a run depends on: settings, data and code. A checkpoint of another run is not resumed."""
-    used = {"model": asdict(profile.model), "keypoints": asdict(profile.keypoints), "train": asdict(profile.train),
-            "variant": asdict(variant), "k": k, "data": files.read_json(profile.folder / "manifest.json"),
-            "code": [files.digest(ROOT / "kaod" / f"{name}.py") for name in CODE]}
-    return hashlib.md5(json.dumps(used, sort_keys=True).encode()).hexdigest()
+@contextlib.contextmanager
+def signals():
+    """A list of the SIGTERM or Ctrl-C that came, for the loop to stop at its next step; one more, two seconds later or
+    more, acts at once. What comes sooner is the same one: torchrun passes on what a cluster has sent to all."""
+    caught, first = [], math.inf
+    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
+    def note(number, _):
+        nonlocal first
+        caught.append(number)
+        first = min(first, time.monotonic())
+        if time.monotonic() - first > 2:
+            signal.signal(number, usual[number])
+            signal.raise_signal(number)
 
-def resume(path, print_of_run: str, detector, optimizer) -> tuple[int, list[dict]]:
-    """(the step to go on from, the log so far) after loading a checkpoint, or (0, []) where none fits."""
-    if not path.exists():
-        return 0, []
+    for number in usual:
+        signal.signal(number, note)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if saved["fingerprint"] != print_of_run:
-            raise ValueError("of a run with other settings, data or code")
-        detector.load_state_dict(saved["weights"])
-        optimizer.load_state_dict(saved["optimizer"])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        print(f"{path} is {error}: moved aside, starting over", flush=True)
-        path.replace(path.with_suffix(".old"))
-        return 0, []
-    print(f"going on from step {saved['step']} ({path})", flush=True)
-    return saved["step"], saved["log"]
+        yield caught
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
-def save(path, print_of_run: str, detector, optimizer, step: int, log: list[dict]) -> None:
-    buffer = io.BytesIO()
-    torch.save({"fingerprint": print_of_run, "weights": detector.state_dict(), "optimizer": optimizer.state_dict(),
-                "step": step, "log": log}, buffer)
-    files.write_bytes(path, buffer.getvalue())
+def ignore_signals(_) -> None:
+    """For the workers: Ctrl-C reaches them, too, but the step that is under way needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def train(profile: params.Profile, variant: params.Variant, samples, classes: list[str], k: int, checkpoint=None,
-          device: str = "cpu"):
+@contextlib.contextmanager
+def tuned(detector, settings: params.Train, canvas: int, device: str):
+    """The detector's backbone and head as they are trained: in bf16, compiled. As it was when the training is over.
+
+    canvas: pixels, the side of a square batch.
+    """
+    parts, kind = (detector.backbone, detector.head), torch.device(device).type
+    if settings.bf16 and kind == "cuda":  # most CPUs are slower with it
+        for part in parts:
+            part.forward = model.in_bf16(part.forward, kind)
+    if settings.compile:
+        plain = [part.forward for part in parts]
+        try:
+            for part in parts:
+                part.forward = torch.compile(part.forward)
+            trial = torch.zeros(2, 3, 256, 256, device=device)
+            sum(each.sum() for each in detector.head(list(detector.backbone(trial).values())).values()).backward()
+        except Exception as error:  # of whatever kind this machine's compilers raise
+            for part, forward in zip(parts, plain):
+                part.forward = forward
+            print(f"train.compile: torch.compile does not work here ({' '.join(str(error).split())[:100]}); "
+                  "going on without it", flush=True)
+        detector.zero_grad()
+    transform = detector.transform
+    usual = transform.min_size, transform.size_divisible
+    if settings.pad == "square":
+        transform.size_divisible = canvas
+    torch.backends.cudnn.benchmark = settings.pad == "square"
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.__dict__.pop("forward", None)
+        transform.min_size, transform.size_divisible = usual
+
+
+def on_device(images: list, targets: list, device: str) -> tuple[list, list]:
+    """Photos from bytes to 0…1, on the device; of the targets, what is learned."""
+    return ([image.to(device, non_blocking=True).float() / 255 for image in images],
+            [{key: target[key].to(device, non_blocking=True) for key in ("boxes", "labels")} for target in targets])
+
+
+def gradients(network, optimizer, images: list, targets: list, settings: params.Train, stop: int = 0) -> dict:
+    """Forward, backward and clipping. Returns the means over the ranks: loss, its terms, the gauge, the gradient's
+    norm before clipping, and `stop`, so that all ranks stop where one is to."""
+    losses = network(images, targets)
+    gauge = {"spread": losses.pop("spread")} if "spread" in losses else {}
+    total = sum(losses.values())
+    optimizer.zero_grad()
+    total.backward()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    # clip_grad_norm_ would multiply them all by 1, too; on a GPU that is cheaper than to wait for the norm
+    if settings.clip and (norm.is_cuda or norm + 1e-6 > settings.clip):
+        torch.nn.utils.clip_grads_with_norm_(weights, settings.clip, norm)
+    terms = {"loss": total, **losses, **gauge, "gradient_norm": norm, "stop": norm.new_tensor(stop)}
+    # the one place where a step waits for the GPU, and for the other ranks
+    values = distributed.mean(torch.stack([each.detach() for each in terms.values()]))
+    return dict(zip(terms, values.tolist()))
+
+
+def train(profile: params.Profile, variant: params.Variant, samples, classes: list[str], k: int, scratch=None,
+          device: str = "cpu", snapshot=None):
     """A trained detector and its log, one dict a step: the losses, their sum, the gradient's norm, the rate.
 
-    checkpoint: a file to resume from and to save to, or None. Raises ValueError on a loss that is not finite,
-    naming the step, the photos and the losses.
+    scratch: a folder for checkpoints and log.tsv, to resume from what is there; or None. snapshot(step, detector): is
+    called before each of the steps of `moments`. SIGTERM and Ctrl-C end the step, save, and raise SystemExit. Raises
+    ValueError on a loss or a gradient that is not finite, naming the step, the photos and the losses, and OSError where
+    the disk is full.
     """
     settings = profile.train
+    if min(settings.batch, len(samples)) % distributed.world():
+        raise ValueError(f"train.batch: expected a multiple of the {distributed.world()} processes; "
+                         f"got {settings.batch} ({len(samples)} photos)")
+    first = distributed.rank() == 0
+    on_cpu = torch.device(device).type == "cpu"
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    torch.use_deterministic_algorithms(on_cpu)  # on a GPU they are slow, and some do not exist
     detector = model.build(profile.model, profile.keypoints, variant, len(classes), k).to(device).train()
+    if settings.channels_last:
+        detector = detector.to(memory_format=torch.channels_last)
+    average = AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(settings.ema)) if settings.ema else None
     weights = [weight for weight in detector.parameters() if weight.requires_grad]
-    if settings.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(weights, settings.lr, weight_decay=settings.weight_decay)
-    else:
-        optimizer = torch.optim.SGD(weights, settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
+    optimizer = optimizer_of(weights, settings, None if on_cpu else True)
     start, log = 0, []
-    if checkpoint:
-        print_of_run = fingerprint(profile, variant, k)
-        start, log = resume(checkpoint, print_of_run, detector, optimizer)
-    photos = torch.utils.data.DataLoader(
-        datasets.Photos(samples), collate_fn=datasets.collate, num_workers=settings.workers,
-        batch_sampler=list(batches(len(samples), settings.batch, settings.seed, start, settings.steps)))
-    began = time.monotonic()
-    bar = tqdm(photos, "training", total=settings.steps, initial=start, disable=None)
-    for step, (images, targets) in enumerate(bar, start):
-        torch.manual_seed(settings.seed * 1_000_003 + step)
-        images = [image.to(device).float() / 255 for image in images]
-        targets = [{key: value.to(device) for key, value in target.items() if key != "index"} | {
-            "index": target["index"]} for target in targets]
-        turned = torch.rand(len(images)) < settings.flip
-        pairs = [flip(*pair) if turn else pair for turn, *pair in zip(turned, images, targets)]
-        if settings.rotate:
-            turned = torch.rand(len(images)) < settings.rotate
-            pairs = [turned_copy(*pair, profile.keypoints, settings.rotated_boxes) if turn else pair
-                     for turn, pair in zip(turned, pairs)]
-        rate = learning_rate(step, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        losses = detector(*map(list, zip(*pairs)))
-        gauge = losses.pop("spread", None)
-        total = sum(losses.values())
-        row = {key: value.item() for key, value in losses.items()}
-        if not math.isfinite(total.item()):
-            names = ", ".join(samples[target["index"]].path.name for target in targets)
-            raise ValueError(f"step {step}: the loss is {total.item()}: {row}; photos: {names}")
-        optimizer.zero_grad()
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, settings.clip).item()
-        optimizer.step()
-        row |= {} if gauge is None else {"spread": gauge.item()}
-        log.append({"step": step + 1, "loss": total.item()} | row | {"gradient_norm": norm, "lr": rate})
-        bar.set_postfix(loss=f"{total.item():.3f}")
-        if (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
-            if checkpoint:
-                save(checkpoint, print_of_run, detector, optimizer, step + 1, log)
-            if bar.disable:
-                pace = (time.monotonic() - began) / (step + 1 - start)
-                print(f"step {step + 1} of {settings.steps}: loss {total.item():.3f}, {pace:.2f} s a step, "
-                      f"{pace * (settings.steps - step - 1) / 60:.1f} min to go", flush=True)
-    return detector, log
+    if scratch:
+        print_of_run = checkpoint.fingerprint(profile, variant, k)
+        saved = distributed.from_first(checkpoint.resume(scratch, print_of_run) if first else None)
+        if saved:
+            start, log = saved["step"], watch.rows(saved["log"])
+            detector.load_state_dict(saved["weights"])
+            optimizer.load_state_dict(saved["optimizer"])
+            if average:
+                average.load_state_dict(saved["average"])
+        if first:
+            watch.cut(scratch / "log.tsv", start)
+
+    def save(step):
+        if scratch and first:
+            checkpoint.save(scratch, print_of_run, step, {
+                "weights": detector.state_dict(), "optimizer": optimizer.state_dict(), "log": watch.columns(log),
+                "average": average.state_dict() if average else None}, settings.keep)
+
+    order = list(batches(len(samples), settings.batch, settings.seed, start, settings.steps))
+    photos = iter(torch.utils.data.DataLoader(  # one pass for all steps: its workers live as long as the run
+        datasets.Photos(samples), collate_fn=datasets.collate, num_workers=settings.workers, pin_memory=not on_cpu,
+        worker_init_fn=ignore_signals, batch_sampler=[distributed.part(batch) for batch in order]))
+    canvas = math.ceil(profile.model.max_size / 128) * 128
+    pace = watch.Pace(device)
+    with signals() as caught, tuned(detector, settings, canvas, device):
+        network = DistributedDataParallel(detector) if distributed.world() > 1 else detector
+        bar = tqdm(range(start, settings.steps), "training", total=settings.steps, initial=start,
+                   disable=None if first else True)
+        for step in bar:
+            if snapshot and first and step in moments(settings):
+                snapshot(step, average.module if average else detector)
+            images, targets = pace.wait(photos)
+            torch.manual_seed(settings.seed * 1_000_003 + step)
+            images, targets = augment(*on_device(images, targets, device), settings, profile.keypoints)
+            if settings.scale < 1:  # one size a step, so that a batch needs little padding
+                share = settings.scale + (1 - settings.scale) * torch.rand(1).item()
+                detector.transform.min_size = (round(share * profile.model.min_size),)
+            rate = learning_rate(step, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            row = gradients(network, optimizer, images, targets, settings, len(caught))
+            stop = row.pop("stop") > 0
+            watch.check_finite(step, row, [samples[i] for i in order[step - start]])
+            optimizer.step()
+            if average:
+                average.update_parameters(detector)
+            log.append({"step": step + 1} | row | {"lr": rate})
+            pace.step(len(order[step - start]))
+            bar.set_postfix(pace.shown(row["loss"]), refresh=False)
+            if scratch and first:
+                watch.append(scratch / "log.tsv", log[-1] | pace.row())
+            done = step + 1
+            if done < settings.steps and (stop or done % settings.save_every == 0):
+                save(done)
+                if bar.disable and first:
+                    print(pace.line(done, settings.steps, row["loss"]), flush=True)
+            if stop and done < settings.steps:
+                distributed.end()
+                if first:
+                    print(f"stopped after step {done}; the same command goes on from there", flush=True)
+                raise SystemExit(128 + (caught or [signal.SIGTERM])[0])
+    if first:
+        print(pace.total(), flush=True)
+    return average.module if average else detector, log
 
 
 def keypoint_count(profile: params.Profile) -> int:
@@ -184,19 +259,32 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     name = given.model
+    device = distributed.start(given.device)
     profile = params.apply(profile, models[name])
     k = keypoint_count(profile)
     dataset = datasets.load(profile, profile.train_sets)
-    scratch = ROOT / "scratch" / profile.name / name / "checkpoint.pt"
-    detector, log = train(profile, models[name], dataset.samples, dataset.classes, k, scratch, given.device)
-    files.write_tsv(profile.runs / name / "losses.tsv", log)
-    files.write_bytes(profile.runs / name / "model.pt",
-                      model.to_bytes(detector, profile, models[name], dataset, k))
-    scratch.unlink(missing_ok=True)
+    scratch = ROOT / "scratch" / profile.name / name
+
+    def snapshot(step, detector):
+        files.write_bytes(scratch / "snapshots" / f"{step:07}.pt",
+                          model.to_bytes(detector, profile, models[name], dataset, k, half=True))
+
+    detector, log = train(profile, models[name], dataset.samples, dataset.classes, k, scratch, device, snapshot)
+    if distributed.rank() == 0:
+        target = profile.runs / name
+        shutil.rmtree(target / "snapshots", ignore_errors=True)
+        (target / "snapshots").mkdir(parents=True)
+        for step in moments(profile.train):
+            shutil.copy(scratch / "snapshots" / f"{step:07}.pt", target / "snapshots")
+        files.write_tsv(target / "losses.tsv", log)
+        files.write_bytes(target / "model.pt", model.to_bytes(detector, profile, models[name], dataset, k))
+        checkpoint.clear(scratch)
+        shutil.rmtree(scratch / "snapshots", ignore_errors=True)
+    distributed.end()
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"kaod.train: {error}")

@@ -13,17 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import datasets, files, params
+from .geometry import polygon, trace
 
 VOID = 255
-
-
-def trace(mask: np.ndarray) -> shapely.Geometry:
-    """The exact outline of a boolean mask (H, W), along the pixels' edges: one rectangle for each run of pixels
-    in a row, united. (contourpy is near at hand but cuts corners; rasterio would do the same.)"""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    _, ends = np.nonzero(edges == -1)
-    return shapely.union_all(shapely.box(starts, rows, ends, rows + 1))
+TOLERANCES = (0.0, 0.001, 0.002, 0.004, 0.006, 0.0085, 0.011, 0.015, 0.02)  # to see how much hangs on it
+MOST = 20_000  # objects that this is tried on
 
 
 def simplify(outline: shapely.Geometry, tolerance: float) -> list[np.ndarray]:
@@ -56,21 +50,24 @@ def choose_k(median: float) -> int:
     return max(8, 8 * int(np.ceil(median / 8 - 0.5)))
 
 
-def vertex_counts(profile: params.Profile) -> list[tuple[str, int]]:
-    """(class, vertices) of each object of the training sets.
+def traced(profile: params.Profile) -> list[tuple[str, int, shapely.Geometry]]:
+    """(class, vertices, outline) of each object of the training sets.
 
-    From polygons where the data set has them, as they are; else from the masks in SegmentationObject. Raises
-    ValueError where it has neither.
+    From polygons where the data set has them, as they are; else from the masks in SegmentationObject, simplified.
+    Raises ValueError where it has neither.
     """
     dataset = datasets.load(profile, profile.train_sets)
+    # a photo's masks are numbered as its objects are, so none may have been left out
+    faulty = {line.partition(": ")[0] for line in files.read_json(profile.folder / "manifest.json")["faults"]}
     found = []
     for sample in tqdm(dataset.samples, "counting vertices", disable=None):
         names = [dataset.classes[label - 1] for label in sample.labels]
         mask = sample.path.parents[1] / "SegmentationObject" / f"{sample.name}.png"
         if any(sample.polygons):
-            found += [(name, count(parts)) for name, parts in zip(names, sample.polygons) if parts]
-        elif profile.layout == "voc" and mask.is_file():
-            found += [(names[instance - 1], count(simplify(outline, profile.vertices.tolerance)))
+            found += [(name, count(parts), polygon(parts)) for name, parts in zip(names, sample.polygons) if parts]
+        elif profile.layout == "voc" and mask.is_file() and str(
+                mask.parents[1] / "Annotations" / f"{mask.stem}.xml") not in faulty:
+            found += [(names[instance - 1], count(simplify(outline, profile.vertices.tolerance)), outline)
                       for instance, outline in outlines(mask).items() if instance <= len(names)]
     if not found:
         raise ValueError(f"{profile.data}: the training sets have neither polygons nor masks to count vertices of; "
@@ -78,22 +75,31 @@ def vertex_counts(profile: params.Profile) -> list[tuple[str, int]]:
     return found
 
 
+def sensitivity(shapes: list[shapely.Geometry]) -> dict[str, float]:
+    """The median vertex count by tolerance."""
+    return {str(tolerance): float(np.median([count(simplify(shape, tolerance)) for shape in shapes]))
+            for tolerance in TOLERANCES}
+
+
 def main() -> None:
     profile, _ = params.load()
     chosen = profile.vertices.k
     try:
-        counts = vertex_counts(profile)
+        found = traced(profile)
     except ValueError:
         if chosen == "auto":
             raise
-        counts = []  # K is given, so nothing depends on the counts
-    median = float(np.median([number for _, number in counts])) if counts else None
+        found = []  # K is given, so nothing depends on the counts
+    median = float(np.median([number for _, number, _ in found])) if found else None
     k = choose_k(median) if chosen == "auto" else chosen
-    by_class = {name: [number for other, number in counts if other == name] for name in {name for name, _ in counts}}
+    by_class = {}
+    for name, number, _ in found:
+        by_class.setdefault(name, []).append(number)
     files.write_json(profile.runs / "vertices.json", by_class)
     files.write_json(profile.runs / "k.json", {
-        "k": k, "median": median, "objects": len(counts), "also": [k // 2, 2 * k, 3 * k], "chosen": chosen})
-    print(f"median of {median} vertices over {len(counts):,} objects: K = {k}")
+        "k": k, "median": median, "objects": len(found), "also": [k // 2, 2 * k, 3 * k], "chosen": chosen,
+        "medians": sensitivity([shape for *_, shape in found[:MOST]]) if found else {}})
+    print(f"median of {median} vertices over {len(found):,} objects: K = {k}")
 
 
 if __name__ == "__main__":

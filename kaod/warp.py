@@ -2,93 +2,136 @@
 
 -rt: every photo turned by a random angle, cropped to the largest rectangle without empty border.
 -cr: the same crops without the turn, a control for scale. -tr: every photo moved along x and y, cropped.
-Each is written in the layout of its source, with annotations of its own, so that any detector can be
-evaluated on it. Ground truth: where an object's outlines are known, the box of the transformed outlines;
-else the box of the transformed corners of its box. An object with less than `min_area` of its area left in
-the frame is ignored: in VOC's layout `difficult`, in COCO's `iscrowd`.
+turn-90 … turn+90: the first photos, all turned by one angle and cropped as -rt, for a curve of AP over the angle (the
+crop differs from angle to angle, so compare models, not angles).
 
-`python -m kaod.warp` writes runs/<profile>/warped/{rt,cr,tr}/, each with the maps it used in maps.json.
+Each is written in the layout of its source, with annotations of its own, so that any detector and any tool can be
+evaluated on it; and, whatever the layout, as one COCO file KIND.json beside it, also for -st. Ground truth: where an
+object's outlines are known, the box of the transformed outlines; else the box of the transformed corners of its box,
+which is too large, and, as a second set with the same photos, rt-ellipse, the box of the transformed ellipse
+inscribed in it. (VOC has masks of some photos, but without their rim; corners are used throughout.)
+
+An object with less than `min_area` of its area left in the frame is ignored. In VOC's layout it is `difficult`:
+finding it counts for nothing. In COCO's it is `iscrowd`: any number of detections with half of their own area in it
+count for nothing.
+
+`python -m kaod.warp` writes runs/<profile>/warped/{rt,cr,tr,…}/, each with the maps it used in maps.json and a picture
+of twelve of its photos, KIND.png.
 """
 
+import json
 import math
+import os
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import shapely
 import torch
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from . import datasets, files, params
-from .geometry import corners, largest_crop, polygon, rigid, transform, warp_images
+from . import datasets, files, params, plots
+from .geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, transform, warp_images
+from .kinds import ANGLES, KINDS, NAMES, available, turned
 
-KINDS = ("rt", "cr", "tr")
-NAMES = {"st": "as it is", "rt": "rotated", "cr": "cropped like -rt", "tr": "shifted"}
+
+def turn_map(size: tuple[int, int], angle: float, crop: float) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The map (2, 3) that turns a photo of `size` (w, h) by `angle` about its centre and cuts what a turn by `crop`
+    leaves without empty border; and the new size."""
+    fits = [math.floor(side + 1e-6) for side in largest_crop(*size, crop)]
+    # an even margin, so that -cr cuts whole pixels
+    width, height = (max(1, fit - (side - fit) % 2) for side, fit in zip(size, fits))
+    whole = torch.tensor(size, dtype=torch.float64)
+    margin = (whole - torch.tensor([width, height])) / 2
+    return rigid(torch.tensor(angle, dtype=torch.float64), -margin, whole / 2), (width, height)
 
 
 def draw_map(kind: str, size: tuple[int, int], rng, settings: params.Warp) -> tuple[torch.Tensor, tuple[int, int]]:
-    """A random map (2, 3) from a photo of `size` (w, h) to the new one, and the new one's size."""
+    """A map (2, 3) from a photo of `size` (w, h) to the new one, and the new one's size; random, but for the sweep."""
+    if kind.startswith("turn"):
+        angle = float(kind.removeprefix("turn"))
+        return turn_map(size, angle, angle)
     width, height = size
     angle = rng.uniform(-settings.angle, settings.angle)
     shift = rng.uniform(-settings.shift, settings.shift, 2)
     if kind == "tr":  # whole pixels, so that nothing is resampled
         dx, dy = round(shift[0] * width), round(shift[1] * height)
         return torch.tensor([[1, 0, min(dx, 0)], [0, 1, min(dy, 0)]], dtype=torch.float64), (
-            width - abs(dx), height - abs(dy))
-    fits = [math.floor(side + 1e-6) for side in largest_crop(width, height, angle)]
-    # an even margin, so that -cr cuts whole pixels
-    width, height = (max(1, crop - (side - crop) % 2) for side, crop in zip(size, fits))
-    whole = torch.tensor(size, dtype=torch.float64)
-    margin = (whole - torch.tensor([width, height])) / 2
-    angle = torch.tensor(angle if kind == "rt" else 0.0, dtype=torch.float64)
-    return rigid(angle, -margin, whole / 2), (width, height)
+            max(1, width - abs(dx)), max(1, height - abs(dy)))
+    return turn_map(size, angle if kind == "rt" else 0.0, angle)
 
 
 def warp_image(image, T: torch.Tensor, size: tuple[int, int]):
     """A PIL image through T (2, 3), cut to `size` (w, h) from the top left."""
     pixels = pil_to_tensor(image)[None].double()
-    warped = warp_images(pixels, T[None], torch.tensor([image.size]), "reflect")[0, :, :size[1], :size[0]]
-    return to_pil_image(warped.round().clamp(0, 255).byte())
+    # a plane that holds the photo as well as its turned self, which may be taller or wider
+    extra = [max(0, new - old) for new, old in zip(size, image.size)]
+    plane = torch.nn.functional.pad(pixels, (0, extra[0], 0, extra[1]))
+    warped = warp_images(plane, T[None], torch.tensor([image.size]), "reflect", torch.tensor([size]))[0]
+    return to_pil_image(warped[:, :size[1], :size[0]].round().clamp(0, 255).byte())
 
 
-def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int], min_area: float):
-    """The sample's annotations through T, cut to the frame (0, 0, w, h); objects that left it are dropped."""
+def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int], min_area: float,
+                ellipse: bool = False) -> datasets.Sample:
+    """The sample's annotations through T, cut to the frame (0, 0, w, h); objects that left it are dropped.
+
+    ellipse: where no outline is known, the box of the transformed inscribed ellipse, not that of the corners. If T
+    does nothing, the sample comes back as it is.
+    """
+    if size == sample.size and torch.equal(T, torch.eye(2, 3).to(T)):
+        return sample
     frame = shapely.box(0, 0, *size)
-    rings = transform(T, corners(torch.from_numpy(sample.boxes.astype(np.float64)))).numpy()
+    source = torch.from_numpy(sample.boxes.astype(np.float64))
+    rings = transform(T, corners(source)).numpy()
+    loose = np.concatenate((rings.min(1), rings.max(1)), 1)
+    tight = ellipse_boxes(T.expand(len(source), 2, 3), source).numpy() if ellipse else loose
     boxes, labels, ignore, polygons = [], [], [], []
-    for ring, label, was_ignored, parts in zip(rings, sample.labels, sample.ignore, sample.polygons):
+    for ring, box, inner, label, was_ignored, parts in zip(rings, loose, tight, sample.labels, sample.ignore,
+                                                           sample.polygons):
         moved = [transform(T, torch.from_numpy(np.asarray(part, np.float64))).numpy() for part in parts]
-        whole = polygon(moved) if parts else shapely.Polygon(ring)
-        if whole.area == 0:
+        whole = polygon(moved)
+        known = whole.area > 0  # else the outline is no more than a line
+        if not known:
             whole = shapely.Polygon(ring)
         left = whole.intersection(frame)
-        if left.area == 0:
+        box, inner = np.tile(left.bounds, (2, 1)) if known else np.clip((box, inner), 0, np.tile(size, 2))
+        if left.area == 0 or (box[2:] - box[:2]).min() < 0.02:  # nothing left, to the hundredths that files keep
             continue
-        boxes.append(left.bounds if parts else np.clip(
-            np.concatenate((ring.min(0), ring.max(0))), 0, np.tile(size, 2)))
+        boxes.append(inner if (inner[2:] - inner[:2]).min() >= 0.02 else box)
         labels.append(label)
         ignore.append(was_ignored or left.area < min_area * whole.area)
-        polygons.append([shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(left)
-                         if part.geom_type == "Polygon"] if parts else [])
+        polygons.append([np.round(shapely.get_coordinates(part.exterior)[:-1], 2) for part in shapely.get_parts(left)
+                         if part.geom_type == "Polygon"] if known else [])
     return replace(sample, size=size, boxes=np.array(boxes, np.float32).reshape(-1, 4),
-                   labels=np.array(labels, np.int64), ignore=np.array(ignore, bool), polygons=polygons)
+                   labels=np.array(labels, np.int64), ignore=np.array(ignore, bool), polygons=polygons, areas=None,
+                   crowds={})
+
+
+def sources(profile: params.Profile, kind: str) -> dict[str, datasets.DataSet]:
+    """The test sets that a kind is made of; the sweep takes the first photos of each."""
+    count = profile.warp.sweep if kind.startswith("turn") else None
+    found = {name: datasets.load(profile, [name]) for name in profile.test_sets}
+    return {name: replace(dataset, samples=dataset.samples[:count]) for name, dataset in found.items()}
 
 
 def write(profile: params.Profile, kind: str) -> None:
-    """One warped copy of all test sets of the profile."""
+    """One warped copy of all test sets of the profile. "rt-ellipse" takes the photos that "rt" has written."""
+    settings = profile.warp
     root = profile.runs / "warped" / kind
     shutil.rmtree(root, ignore_errors=True)
     maps = {}
-    for name in profile.test_sets:
-        dataset = datasets.load(profile, [name])
-        drawn = [draw_map(kind, sample.size, np.random.default_rng([profile.warp.seed, index]), profile.warp)
-                 for index, sample in enumerate(dataset.samples)]
-        samples = [warp_sample(sample, T, size, profile.warp.min_area)
+    for name, dataset in sources(profile, kind).items():
+        drawn = [draw_map(kind.removesuffix("-ellipse"), sample.size, np.random.default_rng([settings.seed, index]),
+                          settings) for index, sample in enumerate(dataset.samples)]
+        samples = [warp_sample(sample, T, size, settings.min_area, kind == "rt-ellipse")
                    for sample, (T, size) in zip(dataset.samples, drawn)]
-        images = (warp_image(sample.image(), T, size) for sample, (T, size)
-                  in zip(dataset.samples, tqdm(drawn, f"{name}, {NAMES[kind]}", disable=None)))
+        images = None if kind == "rt-ellipse" else (
+            warp_image(sample.image(), T, size) for sample, (T, size) in zip(
+                dataset.samples, tqdm(drawn, f"{name}, {NAMES.get(kind, kind)}", disable=None)))
         if profile.layout == "voc":
             datasets.write_voc(root, name, samples, images, dataset.classes)
         else:
@@ -97,10 +140,45 @@ def write(profile: params.Profile, kind: str) -> None:
     files.write_json(root / "maps.json", maps)
 
 
+def link_photos(source: Path, target: Path) -> None:
+    """The photos below one folder also below another: links to the same data, or copies where there can be none."""
+    for path in (each for each in source.rglob("*") if each.suffix != ".json" and each.is_file()):
+        place = target / path.relative_to(source)
+        if place.exists() or path.suffix in (".xml", ".txt"):
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:
+            shutil.copyfile(path, place)
+
+
+def describe(profile: params.Profile, kind: str) -> None:
+    """One kind as a COCO file, whose paths are relative to the photos' root, and as a picture."""
+    warped = profile.runs / "warped"
+    root = profile.data if kind == "st" else warped / kind
+    dataset = datasets.load(profile, profile.test_sets, None if kind == "st" else root)
+    content = datasets.to_coco(dataset)
+    for item, sample in zip(content["images"], dataset.samples):
+        item["file_name"] = Path(sample.path).relative_to(root).as_posix()
+    files.write_bytes(warped / f"{kind}.json", json.dumps(content).encode())
+    figure = plots.contact_sheet(dataset.samples[:12], f"{profile.name}, {NAMES.get(kind, kind)}: boxes and outlines")
+    plots.save(figure, warped / f"{kind}.png")
+    plt.close(figure)
+
+
 def main() -> None:
     profile, _ = params.load()
-    for kind in KINDS:
+    shutil.rmtree(profile.runs / "warped", ignore_errors=True)
+    wanted = [*KINDS, *(map(turned, ANGLES) if profile.warp.sweep else ())]
+    for kind in wanted:
         write(profile, kind)
+    if any(not parts and not ignored for dataset in sources(profile, "rt").values() for sample in dataset.samples
+           for parts, ignored in zip(sample.polygons, sample.ignore)):
+        write(profile, "rt-ellipse")
+        link_photos(profile.runs / "warped" / "rt", profile.runs / "warped" / "rt-ellipse")
+    for kind in available(profile):
+        describe(profile, kind)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@ def shared():
 
 
 @pytest.fixture(autouse=True)
+def gpu(request):
+    if request.node.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
+@pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
     torch.set_num_threads(2)
@@ -37,7 +43,7 @@ def tiny():
 def repository(tmp_path, monkeypatch):
     """An empty folder as the repository's root, with its params.yaml; for the stages' own main functions."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for module in ("", ".params", ".train", ".download", ".nb", ".compare"):
+    for module in ("", ".params", ".train", ".checkpoint", ".download", ".nb", ".compare"):
         __import__(f"kaod{module}")
         monkeypatch.setattr(f"kaod{module}.ROOT", tmp_path)
     return tmp_path

@@ -6,8 +6,9 @@ import shapely
 import torch
 from conftest import sample
 from PIL import Image
+from pycocotools import mask as rle
 
-from kaod import datasets, files, geometry
+from kaod import datasets, files, geometry, params
 
 QUIRKS = """<annotation><filename>1.jpg</filename><size><width>50</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>1</difficult>
@@ -173,3 +174,139 @@ def test_the_targets_are_torch_tensors_of_the_right_types(drawn):
     _, target = datasets.Photos(drawn[0])[0]
     assert target["boxes"].dtype == torch.float32 and target["labels"].dtype == torch.int64
     assert geometry.polygon([np.zeros((2, 2))]).area == 0 and isinstance(geometry.polygon([]), shapely.Geometry)
+
+
+BOXES = {"has no area": (20, 10, 20, 30), "lies outside": (45, 35, 65, 60)}  # of the devkit's photo of 50×40 pixels
+
+
+@pytest.mark.parametrize("message, box", BOXES.items())
+def test_impossible_boxes_are_named_in_both_layouts(devkit, message, box):
+    x1, y1, x2, y2 = box
+    path = devkit / "VOC2007" / "Annotations" / "1.xml"
+    path.write_text(QUIRKS.replace("<xmax>30.6</xmax><xmin>11</xmin><ymin>5.5</ymin><ymax>20</ymax>",
+                                   f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"))
+    with pytest.raises(ValueError, match=rf"1\.xml: object 1 \(dog\): its box .* {message}"):
+        datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])
+    faults = []
+    (left,) = datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"], faults)
+    assert left.labels.tolist() == [1] and len(faults) == 1
+
+    name = "annotations/instances_x.json"
+    files.write_json(devkit / name, {
+        "images": [{"id": 9, "file_name": "1.jpg", "width": 50, "height": 40}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [{"id": 5, "image_id": 9, "category_id": 3, "bbox": [x1, y1, x2 - x1, y2 - y1]},
+                        {"id": 6, "image_id": 9, "category_id": 3, "bbox": [-2, 0, 30, 20]}]})
+    with pytest.raises(ValueError, match=rf"instances_x\.json: annotation 5: its box .* {message}"):
+        datasets.read_coco(devkit, name, [3])
+    faults = []
+    (left,) = datasets.read_coco(devkit, name, [3], faults)
+    assert left.boxes.tolist() == [[-2, 0, 28, 20]]  # a little over the edge is fine
+    assert left.id == 9 and len(faults) == 1
+
+
+def test_a_photo_is_not_turned_by_its_exif_orientation(tmp_path):
+    """COCO's annotations are of the pixels as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees to show"
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=exif)
+    image, _ = datasets.Photos([sample([], [], size=(30, 20), path=tmp_path / "photo.jpg")])[0]
+    assert image.shape == (3, 20, 30)
+
+
+def test_two_devkits_are_merged(tmp_path, drawn, monkeypatch):
+    samples, classes = drawn
+    for name, part in (("VOC2007/trainval", samples[:3]), ("VOC2012/trainval", samples[3:])):
+        datasets.write_voc(tmp_path / "data", name, part, [each.image() for each in part], classes)
+    profile = replace(params.load("voc")[0], root=str(tmp_path / "data"))
+    monkeypatch.setattr("kaod.params.ROOT", tmp_path)
+    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
+        {"id": number, "name": kind} for number, kind in enumerate(classes, 1)]})
+    found = datasets.load(profile, profile.train_sets)
+    assert [each.name for each in found.samples] == [each.name for each in samples]
+    assert [each.id for each in found.samples] == list(range(1, 9))
+    assert {each.path.parents[1].name for each in found.samples} == {"VOC2007", "VOC2012"}
+
+
+def test_an_image_id_that_occurs_twice_is_refused(tmp_path, drawn, monkeypatch):
+    samples, classes = drawn
+    ids = list(range(1, 8))
+    names = ["annotations/instances_a.json", "annotations/instances_b.json"]
+    for name in names:
+        datasets.write_coco(tmp_path / "data", name, datasets.DataSet(classes, ids, samples[:2]),
+                            [each.image() for each in samples[:2]])
+    profile = replace(params.load("coco")[0], root=str(tmp_path / "data"), test_sets=names)
+    monkeypatch.setattr("kaod.params.ROOT", tmp_path)
+    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
+        {"id": number, "name": kind} for number, kind in zip(ids, classes)]})
+    assert len(datasets.load(profile, names[:1]).samples) == 2
+    with pytest.raises(ValueError, match="an image id occurs twice"):
+        datasets.load(profile, names)
+
+
+def test_cocos_file_comes_back_whole(shared):
+    """Ids, areas and crowds' masks as in the original."""
+    root, name = shared / "coco", "annotations/instances_val2017.json"
+    categories = datasets.coco_categories(root, name)
+    ids = [item["id"] for item in categories]
+    dataset = datasets.DataSet([item["name"] for item in categories], ids, datasets.read_coco(root, name, ids))
+    ours, original = datasets.to_coco(dataset), files.read_json(root / name)
+    assert [item["id"] for item in ours["images"]] == [item["id"] for item in original["images"]]
+    mine = sorted(ours["annotations"], key=lambda item: (item["image_id"], item["area"]))
+    theirs = sorted(original["annotations"], key=lambda item: (item["image_id"], item["area"]))
+    for a, b in zip(mine, theirs, strict=True):
+        assert (a["category_id"], a["iscrowd"], a["area"], a["segmentation"]) == (
+            b["category_id"], b["iscrowd"], b["area"], b["segmentation"])
+        assert a["bbox"] == pytest.approx(b["bbox"], abs=1e-3)
+
+
+def test_categories_of_several_files_are_merged_and_have_to_agree(tmp_path):
+    def write(name, **categories):
+        files.write_json(tmp_path / name, {"images": [], "annotations": [], "categories": [
+            {"id": number, "name": kind} for kind, number in categories.items()]})
+
+    write("a.json", cat=1, dog=2)
+    write("b.json", dog=2, cow=5)
+    assert [item["name"] for item in datasets.coco_categories(tmp_path, "a.json", "b.json")] == ["cat", "dog", "cow"]
+    write("b.json", dog=1)
+    with pytest.raises(ValueError, match="b.json: category 1 is 'dog', but elsewhere 'cat'"):
+        datasets.coco_categories(tmp_path, "a.json", "b.json")
+    write("b.json", dog=3)
+    with pytest.raises(ValueError, match="more than one category is called 'dog'"):
+        datasets.coco_categories(tmp_path, "a.json", "b.json")
+
+
+def test_run_length_masks_of_single_objects_are_traced(tmp_path):
+    mask = np.zeros((40, 50), np.uint8, order="F")
+    mask[5:25, 10:40] = 1
+    encoded = rle.encode(mask)
+    encoded["counts"] = encoded["counts"].decode()
+    plain = {"size": [40, 50], "counts": [405] + [20, 20] * 29 + [20, 400 + 15]}
+    name = "annotations/instances_x.json"
+    files.write_json(tmp_path / name, {
+        "images": [{"id": 0, "file_name": "1.jpg", "width": 50, "height": 40}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [{"id": number, "image_id": 0, "category_id": 3, "bbox": [10, 5, 30, 20], "segmentation": each}
+                        for number, each in enumerate((encoded, plain))]})
+    (only,) = datasets.read_coco(tmp_path, name, [3])
+    assert [geometry.polygon(parts).bounds for parts in only.polygons] == [(10, 5, 40, 25)] * 2 and not only.crowds
+
+
+def test_photos_of_more_than_eight_bits_are_refused(tmp_path):
+    Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100).save(tmp_path / "photo.png")
+    with pytest.raises(ValueError, match="photo.png: expected 8 bits a channel"):
+        sample([], [], size=(30, 20), path=tmp_path / "photo.png").image()
+
+
+@pytest.mark.parametrize("content", [
+    {"images": [1], "annotations": [], "categories": []}, {"images": None, "annotations": [], "categories": []},
+    {"images": [], "annotations": [], "categories": [{"id": 1}]}, {"images": [{}], "annotations": [], "categories": []},
+    {"images": [{"id": 1, "file_name": "x", "width": 9, "height": 9}], "categories": [{"id": 3, "name": "a"}],
+     "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 5, 5], "area": None}]},
+    {"images": [{"id": 1, "file_name": "x", "width": 9, "height": 9}], "categories": [{"id": 3, "name": "a"}],
+     "annotations": [{"id": 1, "image_id": [1], "category_id": 3, "bbox": [0, 0, 5, 5]}]}])
+def test_odd_coco_files_end_in_one_line_that_names_them(tmp_path, content):
+    files.write_json(tmp_path / "annotations" / "instances_x.json", content)
+    with pytest.raises(ValueError, match="instances_x.json"):
+        datasets.coco_categories(tmp_path, "annotations/instances_x.json")
+        datasets.read_coco(tmp_path, "annotations/instances_x.json", [3])

@@ -2,6 +2,7 @@ import functools
 import hashlib
 import http.server
 import io
+import re
 import stat
 import tarfile
 import threading
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from PIL import Image
 
 from kaod import datasets, download, files, params
 
@@ -243,11 +245,78 @@ def test_a_users_own_copy_is_linked_and_watched(tmp_path, repository, drawn):
     assert {path: path.stat().st_mtime_ns for path in own.rglob("*")} == before
     linked = profile.folder / "s" / "Annotations" / f"{samples[0].name}.xml"
     assert linked.is_symlink() and files.digest(linked) == files.digest(own / "s/Annotations" / linked.name)
+    for place in (f"Polygons/{samples[0].name}.json", f"SegmentationObject/{samples[0].name}.png"):
+        assert (own / "s" / place).is_file() == (profile.folder / "s" / place).is_symlink()
+    assert (profile.folder / "s" / "Polygons").is_dir()
     path = own / "s" / "Annotations" / linked.name
     path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
     assert download.manifest(profile)["sets"]["s/train"]["annotations_md5"] != first["sets"]["s/train"][
         "annotations_md5"]
     samples[0].path.with_name("x").touch()
     (own / "s" / "JPEGImages" / f"{samples[1].name}.jpg").unlink()
-    with pytest.raises(ValueError, match=f"{samples[1].name}.jpg: no such photo; 1 of the 8"):
+    with pytest.raises(ValueError, match=f"{samples[1].name}.jpg: not a readable photo .*No such file"):
         download.manifest(profile)
+
+
+def test_what_is_wrong_with_the_data_is_listed_or_left_out(tmp_path, repository, drawn, capsys):
+    """A cut photo, a photo of another size, a broken annotation, a box without area, a class of the test set alone."""
+    samples, classes = drawn
+    own = tmp_path / "own"
+    for name in ("s/train", "s/test"):
+        datasets.write_voc(own, name, samples, [each.image() for each in samples], classes)
+    photos, annotations = own / "s" / "JPEGImages", own / "s" / "Annotations"
+    cut = photos / f"{samples[0].name}.jpg"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    Image.new("RGB", (20, 30)).save(photos / f"{samples[1].name}.jpg")
+    (annotations / f"{samples[2].name}.xml").write_text("<annotation><size>")
+    path = annotations / f"{samples[3].name}.xml"
+    path.write_text(re.sub(r"<xmin>[\d.]+</xmin>", "<xmin>128</xmin>", path.read_text(), count=1))
+    profile = replace(params.load("voc")[0], root=str(own), train_sets=["s/train"], test_sets=["s/test"])
+    download.link(profile)
+    with pytest.raises(ValueError) as error:
+        download.manifest(profile)
+    said = str(error.value).splitlines()
+    assert said[0].endswith("4 faults in the data (voc.skip_bad: true in params.yaml would leave them out):")
+    for line, of in zip(sorted(said[1:]), sorted([
+            f"{cut}: not a readable photo",
+            f"{photos / samples[1].name}.jpg: 20×30 pixels, but its annotation says 128×128",
+            f"{annotations / samples[2].name}.xml: not a VOC annotation",
+            f"{path}: object 1"]), strict=True):
+        assert line.startswith(of)
+    profile = replace(profile, skip_bad=True)
+    found = download.manifest(profile)
+    assert "left out, as voc.skip_bad says: 4 faults" in capsys.readouterr().out
+    files.write_json(profile.folder / "manifest.json", found)
+    left = datasets.load(profile, ["s/train"])
+    assert [each.name for each in left.samples] == [each.name for each in samples[3:]]
+    assert len(left.samples[0].labels) == len(samples[3].labels) - 1
+    assert found["sets"]["s/train"]["photos"] == 5
+
+
+def test_what_is_wrong_with_coco_data_is_listed_or_left_out(tmp_path, repository, drawn):
+    """A box without area, an annotation of no image, a file that is no photo; the test set shares the first."""
+    samples, classes = drawn
+    dataset = datasets.DataSet(classes, list(range(1, len(classes) + 1)), samples)
+    own, name = tmp_path / "own", "annotations/instances_train.json"
+    datasets.write_coco(own, name, dataset, [each.image() for each in samples])
+    content = files.read_json(own / name)
+    content["annotations"][0]["bbox"][2] = 0
+    content["annotations"][1]["image_id"] = 999
+    files.write_json(own / name, content)
+    broken = own / "train" / content["images"][5]["file_name"]
+    broken.write_bytes(b"no photo")
+    profile = replace(params.load("coco")[0], root=str(own), train_sets=[name], test_sets=[name], skip_bad=False)
+    download.link(profile)
+    with pytest.raises(ValueError) as error:
+        download.manifest(profile)
+    first, *lines = str(error.value).splitlines()
+    assert "3 faults" in first and len(lines) == 3
+    for start in (f"{own / name}: annotation 1: ", f"{own / name}: annotation 2 names an unknown image",
+                  f"{broken}: not a readable photo"):
+        assert sum(line.startswith(start) for line in lines) == 1, start
+    profile = replace(profile, skip_bad=True)
+    files.write_json(profile.folder / "manifest.json", download.manifest(profile))
+    left = datasets.load(profile, [name]).samples
+    assert [each.name for each in left] == [each.name for number, each in enumerate(samples) if number != 5]
+    assert sum(len(each.labels) for each in left) == sum(
+        len(each.labels) for number, each in enumerate(samples) if number != 5) - 2

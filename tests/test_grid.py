@@ -8,7 +8,8 @@ from kaod import ROOT, files, grid, params
 
 def cell(model, seed, ap, **shape):
     kinds = ("st", "rt", "cr", "tr")
-    sets = {kind: {"AP50": ap + number / 10, "shape": shape or None, "repeatability": None}
+    sets = {kind: {"AP50": ap + number / 10, "shape": shape or None, "repeatability": None, "masks": None,
+                   "spread": None, "overhang": None}
             for number, kind in enumerate(kinds)}
     return {"model": model, "seed": seed, "seconds_per_step": 0.5, "metrics": sets}
 

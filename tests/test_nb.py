@@ -19,6 +19,13 @@ def test_normalising_twice_is_normalising_once():
     assert [cell.source for cell in source.cells] == ["x = 1", "x"] and not source.cells[1].outputs
 
 
+def test_widgets_which_need_their_kernel_leave_nothing_behind():
+    widget = nbformat.v4.new_output("display_data", data={nb.WIDGET: {"model_id": "random"}, "text/plain": "VBox()"})
+    printed = nbformat.v4.new_output("stream", text="2\n")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[widget, printed])])
+    assert nb.normalise(notebook, outputs=True).cells[0].outputs == [printed]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_notebooks_are_executed_normalised_and_small(path):
     notebook = nb.read(path)

@@ -54,6 +54,16 @@ def test_paths_images_arrays_and_tensors_give_the_same(checkpoint, photo):
     for wrong in (torch.rand(4, 10, 10), np.zeros((10, 10, 2)), 5, torch.zeros(3, 0, 4)):
         with pytest.raises(ValueError, match="expected a path"):
             predictor.predict([wrong])
+    for wrong in (np.array(image, np.uint16), tensor.float(), tensor / 255 * torch.nan):  # 0 to 255 as floats
+        with pytest.raises(ValueError, match="floats from 0 to 1; got"):
+            predictor.predict([wrong])
+    with pytest.raises(ValueError, match="8 bits a channel; got Pillow's mode I;16"):
+        predictor.predict([Image.fromarray(np.array(image.convert("L"), np.uint16))])
+    with pytest.raises(ValueError, match="expected a list of photos; got one str"):
+        predictor.predict(str(photo))
+    with pytest.raises(ValueError, match="concave is 3: expected a ratio"):
+        predictor.predict([photo], concave=3)
+    assert predictor.predict([]) == []
 
 
 def test_a_photo_is_read_as_a_viewer_shows_it(tmp_path, photo):
@@ -101,10 +111,30 @@ def test_the_command_with_fcos_and_with_wrong_input(checkpoint, photo, tmp_path)
     assert answer.returncode == 0, answer.stderr
     row = files.read_json(tmp_path / "out" / "detections.json")[0]
     assert "keypoints" not in row and "segmentation" not in row and len(row["bbox"]) == 4
+    (tmp_path / "file").touch()
     for arguments, message in (((checkpoint(), tmp_path / "none"), "no such file"),
-                               ((photo, photo), "not a checkpoint")):
+                               ((photo, photo), "not a checkpoint"),
+                               ((checkpoint(), photo, "--device", "gpu"), "device 'gpu' cannot be used here"),
+                               ((checkpoint(), photo, "--out", tmp_path / "file" / "out"), "Not a directory"),
+                               ((checkpoint(), photo, "--out", tmp_path), f"{photo} lies in the folder for results")):
         answer = run(*arguments)
         assert answer.returncode == 1 and message in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(checkpoint, photo, tmp_path):
+    paths = [tmp_path / "photos" / name for name in ("x/p.png", "y/p.png", "z/p-2.png", "z/2.png", "1.png", "y/1.png")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo.read_bytes())
+    answer = run(checkpoint(), *paths, "--out", tmp_path / "out", "--least", 0)
+    assert answer.returncode == 0, answer.stderr
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        "p.png", "p-2.png", "p-2-2.png", "2.png", "1.png", "1-2.png"}
+    rows = files.read_json(tmp_path / "out" / "detections.json")
+    ids = {row["file_name"]: row["image_id"] for row in rows}
+    assert len(ids) == len(set(ids.values())) == 6 and ids["2.png"] == 2
+    assert set(ids) == {"p-2.png", "2.png", *(str(path) for path in paths if path.name in ("p.png", "1.png"))}
+    assert all(path.read_bytes() == photo.read_bytes() for path in paths)
 
 
 def test_every_output_follows_from_the_keypoints():
@@ -137,3 +167,17 @@ def test_keypoints_are_in_the_photos_own_pixels(tiny):
     best = {name: each["keypoints"][each["scores"].argmax()] for name, each in (("1", ours), ("2", twice))}
     assert best["1"].shape == (8, 2) and twice["boxes"].max() <= 128 and ours["boxes"].max() <= 64
     assert torch.allclose(twice["keypoints"].amax() / ours["keypoints"].amax(), torch.tensor(2.0), rtol=0.1)
+
+
+def test_keypoints_at_known_objects_lie_around_their_centres(tmp_path, tiny, drawn):
+    profile, models = tiny
+    samples, classes = drawn
+    detector = model.build(profile.model, profile.keypoints, models["kaod"], len(classes), 16).eval()
+    seen = 0
+    for sample in samples:
+        for number, points in predict.at_objects(detector, sample).items():
+            x1, y1, x2, y2 = sample.boxes[number]
+            off = np.abs(points.mean(0) - ((x1 + x2) / 2, (y1 + y2) / 2))
+            assert points.shape == (16, 2) and off.max() < 24  # a location near the centre, and a circle around it
+            seen += 1
+    assert seen > len(samples)

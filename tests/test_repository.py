@@ -58,8 +58,15 @@ def test_the_results_table_is_the_metrics():
 def test_the_grids_table_is_its_metrics():
     grid = files.read_json(ROOT / "results" / "shapes" / "grid.json")
     columns = {f"AP50-{kind}": f"-{kind}" for kind in ("st", "rt", "cr", "tr")} | {
-        "hull": "hull's IoU", "spread": "spread", "repeatability30": "repeatability, 30°"}
+        "hull": "hull's IoU", "spread": "spread", "repeatability30": "repeatability, 30°",
+        "seconds_per_step": "seconds a step"}
     assert plots.grid_table(grid, columns) in README
+
+
+def test_the_table_of_other_detectors_is_their_metrics():
+    metrics = {path.stem: files.read_json(path) for path in (ROOT / "results" / "shapes" / "detectors").glob("*.json")}
+    assert set(metrics) == {"retinanet", "faster-rcnn"}
+    assert plots.results_table({name: metrics[name] for name in ("retinanet", "faster-rcnn")}) in README
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))

@@ -40,7 +40,8 @@ def test_masks_are_paired_with_objects_by_their_number(tiny, repository):
     profile = tiny[0]
     shapes.write(profile.folder, replace(profile.draw, train=1, test=1), profile.train_sets + profile.test_sets)
     files.write_json(profile.folder / "manifest.json",
-                     {"categories": [{"id": i, "name": name} for i, name in enumerate(shapes.OUTLINES, 1)]})
+                     {"skipped": [], "faults": [],
+                      "categories": [{"id": i, "name": name} for i, name in enumerate(shapes.OUTLINES, 1)]})
     folder = profile.folder / "shapes"
     (sample,) = datasets.read_voc(profile.folder, profile.train_sets[0], list(shapes.OUTLINES))
     for path in (folder / "Polygons").glob("*.json"):
@@ -49,13 +50,34 @@ def test_masks_are_paired_with_objects_by_their_number(tiny, repository):
     values = np.zeros((128, 128), np.uint8)
     values[20:60, 30:90] = len(sample.labels)  # the last object's alone
     Image.fromarray(values).save(folder / "SegmentationObject" / f"{sample.name}.png")
-    assert vertices.vertex_counts(profile) == [(name, 4)]
+    ((kind, number, outline),) = vertices.traced(profile)
+    assert (kind, number, outline.area) == (name, 4, 40 * 60)
+
+
+def test_photos_without_a_mask_are_passed_over(tiny, repository):
+    """As in VOC, where a part of the photos has masks; and none at all is an error that says what to do."""
+    profile = tiny[0]
+    shapes.write(profile.folder, replace(profile.draw, train=3, test=1), profile.train_sets + profile.test_sets)
+    files.write_json(profile.folder / "manifest.json", {"skipped": [], "faults": [], "categories": [
+        {"id": i, "name": name} for i, name in enumerate(shapes.OUTLINES, 1)]})
+    for path in (profile.folder / "shapes" / "Polygons").glob("*.json"):
+        path.unlink()
+    whole = len(vertices.traced(profile))
+    masks = sorted((profile.folder / "shapes" / "SegmentationObject").glob("*.png"))
+    masks[0].unlink()
+    assert 0 < len(vertices.traced(profile)) < whole
+    for path in masks[1:]:
+        path.unlink()
+    with pytest.raises(ValueError, match="neither polygons nor masks .* set tiny.vertices.k"):
+        vertices.traced(profile)
 
 
 def test_a_smooth_outline_needs_fewer_vertices_at_a_larger_tolerance():
     circle = shapely.Point(0, 0).buffer(50, quad_segs=64)
     counts = [vertices.count(vertices.simplify(circle, tolerance)) for tolerance in (0, 0.001, 0.01, 0.05)]
     assert counts == sorted(counts, reverse=True) and counts[0] == 256 and counts[-1] >= 3
+    medians = vertices.sensitivity([circle])
+    assert list(medians.values()) == sorted(medians.values(), reverse=True) and medians["0.0"] == 256
 
 
 def test_the_default_tolerance_gives_the_papers_median(shared):
@@ -76,3 +98,14 @@ def test_cocos_polygons_need_no_tolerance(shared):
         counts = [vertices.count(parts) for each in datasets.read_coco(root, path, ids)
                   for parts in each.polygons if parts]
         assert np.median(counts) == median
+
+
+def test_nuclei_have_more_vertices(shared):
+    root = shared / "nuclei"
+    medians = {}
+    for name in ("train", "val"):
+        path = f"annotations/instances_{name}.json"
+        ids = [item["id"] for item in datasets.coco_categories(root, path)]
+        medians[name] = np.median([vertices.count(parts) for each in datasets.read_coco(root, path, ids)
+                                   for parts in each.polygons if parts])
+    assert medians == {"train": 28, "val": 27}

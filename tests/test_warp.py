@@ -7,20 +7,20 @@ import torch
 from conftest import sample
 from PIL import Image
 
-from kaod import datasets, files, geometry, params, warp
+from kaod import datasets, evaluate, files, geometry, kinds, metrics, params, warp
 
 SETTINGS = params.load("tiny")[0].warp
 
 
 @pytest.mark.parametrize("size", [(100, 100), (101, 77), (50, 200)])
-@pytest.mark.parametrize("kind", warp.KINDS)
+@pytest.mark.parametrize("kind", [*warp.KINDS, "turn-90", "turn+45"])
 def test_no_empty_border(size, kind):
     """Every pixel of the new photo comes from inside the old one."""
     for seed in range(20):
         T, (width, height) = warp.draw_map(kind, size, np.random.default_rng(seed), SETTINGS)
         frame = torch.tensor([0.0, 0, width, height], dtype=torch.float64)
         source = geometry.transform(geometry.inverse(T), geometry.corners(frame))
-        assert source.min() > -1e-6 and (source <= torch.tensor(size) + 1e-6).all()
+        assert source.min() > -1e-6 and (source <= torch.tensor(size).double() + 1e-6).all()
 
 
 def test_a_crop_without_a_turn_and_a_shift_copy_pixels():
@@ -30,6 +30,20 @@ def test_a_crop_without_a_turn_and_a_shift_copy_pixels():
         left, top = (-T[:, 2]).round().int().tolist()
         expected = np.asarray(image)[top:top + height, left:left + width]
         assert (np.asarray(warp.warp_image(image, T, (width, height))) == expected).all()
+
+
+@pytest.mark.parametrize("size", [(200, 100), (90, 160)])
+def test_a_quarter_turn_moves_every_pixel_to_its_place(size):
+    """Of a photo that is not square, so that the new one is taller or wider than the old."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    for kind, turns in (("turn+90", -1), ("turn-90", 1)):
+        T, new = warp.draw_map(kind, size, None, SETTINGS)
+        assert new == size[::-1]
+        turned = np.asarray(warp.warp_image(Image.fromarray(pixels), T, new))
+        assert np.abs(turned.astype(int) - np.rot90(pixels, turns)).max() <= 1
+    for angle in kinds.ANGLES:
+        T, new = warp.draw_map(kinds.turned(angle), size, None, SETTINGS)
+        assert warp.warp_image(Image.fromarray(pixels), T, new).size == new
 
 
 def test_rt_and_cr_are_the_same_size():
@@ -44,10 +58,9 @@ def test_no_angle_no_shift_and_no_crop_give_the_source():
                    [[np.array([[10, 20], [30, 20], [20, 40.0]])], []])
     for kind in warp.KINDS:
         T, size = warp.draw_map(kind, given.size, np.random.default_rng(0), still)
-        same = warp.warp_sample(given, T, size, 0.25)
-        assert size == given.size and same.boxes == pytest.approx(given.boxes)
-        assert (same.labels == given.labels).all() and (same.ignore == given.ignore).all()
-        assert shapely.Polygon(same.polygons[0][0]).equals(shapely.Polygon(given.polygons[0][0]))
+        assert size == given.size and warp.warp_sample(given, T, size, 0.25) is given
+    T, size = warp.draw_map("turn+0", given.size, None, SETTINGS)
+    assert warp.warp_sample(given, T, size, 0.25) is given
 
 
 def test_outlines_move_with_their_pixels():
@@ -88,7 +101,8 @@ def test_without_outlines_the_box_is_that_of_the_turned_corners():
 def test_warped_sets_are_the_same_bytes_each_time(tmp_path, drawn, layout, monkeypatch):
     samples, classes = drawn
     name = "s/test" if layout == "voc" else "annotations/instances_x.json"
-    images = [each.image() for each in samples]
+    samples = [warp.warp_sample(each, torch.eye(2, 3).double(), (128, 90), 0.25) for each in samples]  # not square
+    images = [each.image().crop((0, 0, 128, 90)) for each in (replace(each, size=(128, 128)) for each in samples)]
     ids = list(range(1, 8))
     if layout == "voc":
         datasets.write_voc(tmp_path / "data", name, samples, images, classes)
@@ -97,16 +111,59 @@ def test_warped_sets_are_the_same_bytes_each_time(tmp_path, drawn, layout, monke
     profile = replace(params.load("tiny")[0], layout=layout, root=str(tmp_path / "data"), test_sets=[name])
     for module in ("params", "warp", "datasets"):
         monkeypatch.setattr(f"kaod.{module}.ROOT", tmp_path, raising=False)
-    files.write_json(profile.folder / "manifest.json", {
-        "categories": [{"id": number, "name": kind} for number, kind in zip(ids, classes)]})
-    digests = []
-    for _ in range(2):
-        warp.write(profile, "rt")
-        root = profile.runs / "warped" / "rt"
-        digests.append({path.relative_to(root): files.digest(path) for path in root.rglob("*.*")})
-    assert digests[0] == digests[1] and len(digests[0]) >= 10
-    again = datasets.load(profile, [name], root)
-    assert len(again.samples) == len(samples) and any(any(each.polygons) for each in again.samples)
-    assert files.read_json(root / "maps.json").keys() == {each.name for each in samples}
-    for each in again.samples:
-        each.image()  # readable, and of the annotated size
+    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
+        {"id": number, "name": kind} for number, kind in zip(ids, classes)]})
+    for kind in ("rt", "cr", "tr", "turn+75"):
+        digests = []
+        for _ in range(2):
+            warp.write(profile, kind)
+            root = profile.runs / "warped" / kind
+            digests.append({path.relative_to(root): files.digest(path) for path in root.rglob("*.*")})
+        count = profile.warp.sweep if kind == "turn+75" else len(samples)
+        assert digests[0] == digests[1] and len(digests[0]) > count
+        again = datasets.load(profile, [name], root)
+        assert len(again.samples) == count and any(any(each.polygons) for each in again.samples)
+        assert files.read_json(root / "maps.json").keys() == {each.name for each in samples[:count]}
+        for each in again.samples:
+            each.image()  # readable, and of the annotated size
+
+
+def test_without_outlines_there_is_a_second_set_of_ellipses(tmp_path, drawn, monkeypatch):
+    """Boxes alone, as in VOC: the same photos with tighter boxes, and COCO files and pictures of all sets."""
+    samples, classes = drawn
+    name = "s/test"
+    bare = [replace(each, polygons=[[] for _ in each.labels]) for each in samples]
+    datasets.write_voc(tmp_path / "data", name, bare, [each.image() for each in samples], classes)
+    profile = replace(params.load("tiny")[0], root=str(tmp_path / "data"), test_sets=[name])
+    for module in ("params", "datasets"):
+        monkeypatch.setattr(f"kaod.{module}.ROOT", tmp_path, raising=False)
+    monkeypatch.setattr(params, "load", lambda: (profile, {}))
+    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
+        {"id": number, "name": kind} for number, kind in enumerate(classes, 1)]})
+    warp.main()
+    found = {kind: evaluate.test_set(profile, kind) for kind in kinds.available(profile)}
+    assert list(found) == ["st", "rt", "cr", "tr", "rt-ellipse", *map(kinds.turned, kinds.ANGLES)]
+    for loose, tight in zip(found["rt"].samples, found["rt-ellipse"].samples, strict=True):
+        assert (loose.labels == tight.labels).all() and (np.asarray(loose.image()) == np.asarray(tight.image())).all()
+        wider = loose.boxes - tight.boxes
+        assert (wider[:, :2] <= 0.01).all() and (wider[:, 2:] >= -0.01).all() and np.abs(wider).max() > 0.5
+    assert metrics.ground_truth(found["rt"].samples, "rt") == "corners"
+    assert metrics.ground_truth(found["rt-ellipse"].samples, "rt-ellipse") == "ellipses"
+    for kind, dataset in found.items():
+        content = files.read_json(profile.runs / "warped" / f"{kind}.json")
+        assert [item["id"] for item in content["images"]] == [each.id for each in dataset.samples]
+        root = profile.data if kind == "st" else profile.runs / "warped" / kind
+        assert all((root / item["file_name"]).is_file() for item in content["images"])
+        assert Image.open(profile.runs / "warped" / f"{kind}.png").size[0] > 600
+
+
+def test_photos_of_several_folders_keep_apart(tmp_path, drawn):
+    samples, classes = drawn
+    name = "annotations/instances_x.json"
+    twins = [replace(each, path=f"{i}/photo.jpg", id=i + 7) for i, each in enumerate(samples)]
+    datasets.write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), twins),
+                        [each.image() for each in samples])
+    again = datasets.read_coco(tmp_path, name, list(range(1, 8)))
+    assert [each.id for each in again] == [each.id for each in twins]
+    for old, new in zip(samples, again):
+        assert np.abs(np.asarray(new.image(), float) - np.asarray(old.image(), float)).mean() < 10

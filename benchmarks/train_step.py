@@ -1,0 +1,309 @@
+"""What a training step costs: KAOD against FCOS, K, locations, matching; and our FCOS against torchvision's recipe.
+
+`python benchmarks/train_step.py` takes under ten minutes on two cores. It writes to results/benchmarks/ the figures
+(train_step-cpu.json or train_step-gpu.json), where the time of a step goes (.png, and torch's profile as .txt),
+and prints the table.
+
+All variants take turns on the same photos, step by step, so that whatever else the machine does hits all alike.
+A ratio is the median over the rounds of two variants' times in the same round; `low` is the ratio of the least times,
+`work` on the CPU that of the processor's seconds (of all threads), which other programs change the least.
+The photos are decoded and in memory, as workers leave them. `theirs` is what references/detection of torchvision does
+with them: per-photo transforms to floats on the CPU, a list of them to the device, SGD, `--amp` on a GPU.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.fcos import FCOSHead
+
+from kaod import ROOT, augment, compare, datasets, files, grid, losses, model, params, shapes, train
+
+KAOD, KPL = params.Variant("kaod", True, True, {}), params.Variant("kaod", True, False, {})
+PLAIN, NO_KPL = params.Variant("fcos", False, False, {}), params.Variant("kaod", False, False, {})
+VARIANTS = {  # name: (variant, K, changes of the keypoint settings)
+    "kaod-16": (KAOD, 16, {}), "kaod-32": (KAOD, 32, {}), "kaod-48": (KAOD, 48, {}), "kpl-16": (KPL, 16, {}),
+    "all-16": (KAOD, 16, {"locations": "all"}), "no-kpl-16": (NO_KPL, 16, {}),
+    "fcos": (PLAIN, 16, {}), "fcos-two-views": (PLAIN, 16, {}), "theirs": (PLAIN, 16, {}),
+}
+RATIOS = {  # what: (variant, reference, bound on the CPU, bound on a GPU)
+    "KAOD-16 / FCOS on the same two views": ("kaod-16", "fcos-two-views", 1.10, 1.10),
+    "K = 32 / K = 16": ("kaod-32", "kaod-16", 1.05, 1.05),
+    "K = 48 / K = 16": ("kaod-48", "kaod-16", 1.10, 1.10),
+    "all locations / foreground": ("all-16", "kaod-16", None, None),
+    "matching / index to index": ("kaod-16", "kpl-16", None, None),
+    "keypoint loss / none": ("kaod-16", "no-kpl-16", None, None),
+    "our FCOS / torchvision's recipe": ("fcos", "theirs", 1.03, 0.75),
+}
+MEMORY = "KAOD-16 / FCOS on the same two views"
+PARTS = {  # what a step consists of: (owner, function); the rest is in between
+    "second view": (model, "warp_images"), "backbone": (model.FCOS, "backbone"), "head": (model.FCOS, "head"),
+    "FCOS's targets and losses": (model.KAOD, "matched_losses"), "keypoint pairs": (model.KAOD, "pairs"),
+    "keypoint loss": (losses, "keypoint_loss"), "matching": (losses, "batch_linear_assignment"),
+}
+
+
+def settings(device: str) -> params.Profile:
+    """On the CPU the profile `shapes`; on a GPU `coco`, with weights from nowhere, as the machine may be offline."""
+    found = params.load("shapes" if device == "cpu" else "coco")[0]
+    drawn = params.Draw(seed=0, train=2 * found.train.batch, test=1, size=128 if device == "cpu" else 800)
+    return replace(found, draw=drawn, train=replace(
+        found.train, optimizer="sgd", lr=1e-5, compile=device != "cpu", channels_last=device != "cpu", pad="batch"))
+
+
+def photos(chosen: params.Profile, folder: Path) -> list:
+    """[(image (3, H, W) uint8, target)], two batches of them."""
+    shapes.write(folder, chosen.draw, ["shapes/train", "shapes/test"])
+    loaded = datasets.Photos(datasets.read_voc(folder, "shapes/train", list(shapes.OUTLINES)))
+    return [loaded[i] for i in range(len(loaded))]
+
+
+def build(name: str, chosen: params.Profile, device: str):
+    """A detector with the same first weights for all of one kind, and its optimizer."""
+    variant, k, changes = VARIANTS[name]
+    torch.manual_seed(0)
+    detector = model.build(chosen.model, replace(chosen.keypoints, **changes), variant, len(shapes.OUTLINES), k,
+                           fetch=False)
+    for part, layer in detector.named_modules():
+        if part.endswith("bn3"):  # random weights without normalisation grow with each block, and half precision ends
+            layer.weight.fill_(0.2)
+    if name == "theirs":
+        ours = detector
+        head = FCOSHead(ours.backbone.out_channels, 1, len(shapes.OUTLINES) + 1, chosen.model.head_convs)
+        detector = FCOS(ours.backbone, len(shapes.OUTLINES) + 1, min_size=chosen.model.min_size,
+                        max_size=chosen.model.max_size, anchor_generator=ours.anchor_generator, head=head,
+                        center_sampling_radius=ours.center_sampling_radius)
+        detector.load_state_dict(ours.state_dict())
+    detector = detector.to(device).train()
+    if name != "theirs" and chosen.train.channels_last:
+        detector = detector.to(memory_format=torch.channels_last)
+    weights = [weight for weight in detector.parameters() if weight.requires_grad]
+    return detector, train.optimizer_of(weights, chosen.train, None if name == "theirs" or device == "cpu" else True)
+
+
+def turned(batch: list, keypoints: params.Keypoints) -> list:
+    """The second views of a batch, with boxes, for FCOS to learn from as from the first."""
+    return [((copy * 255).to(torch.uint8), target) for copy, target in (
+        augment.turned_copy(image.float() / 255, target, keypoints, "ellipse") for image, target in batch)]
+
+
+def step(name: str, detector, optimizer, batch: list, chosen: params.Profile, device: str, scaler) -> None:
+    """One step from decoded photos to new weights."""
+    images, targets = map(list, zip(*batch))
+    if name != "theirs":
+        given = augment.augment(*train.on_device(images, targets, device), chosen.train, chosen.keypoints)
+        train.gradients(detector, optimizer, *given, chosen.train)
+        optimizer.step()
+        return
+    turn = torch.rand(len(images)) < chosen.train.flip
+    pairs = [augment.flip(image, target) if each else (image, target)
+             for each, image, target in zip(turn, images, targets)]
+    given = [(image.float() / 255).to(device) for image, _ in pairs]
+    targets = [{key: target[key].to(device) for key in ("boxes", "labels")} for _, target in pairs]
+    with torch.autocast("cuda", enabled=device != "cpu"):
+        total = sum(detector(given, targets).values())
+    total.item()
+    optimizer.zero_grad()
+    scaler.scale(total).backward()
+    scaler.step(optimizer)
+    scaler.update()
+
+
+def timed(run, device: str):
+    """(what `run` returns, seconds, seconds of the processor's time over all threads)."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    began, worked = time.perf_counter(), time.process_time()
+    found = run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return found, time.perf_counter() - began, time.process_time() - worked
+
+
+def measure(chosen: params.Profile, data: list, device: str, rounds: int):
+    """By variant: seconds, one a round; the processor's seconds; on a GPU bytes at the peak."""
+    size = chosen.train.batch
+    batches = [data[:size], data[size:]]
+    both = [batch + turned(batch, chosen.keypoints) for batch in batches]
+    scaler = torch.amp.GradScaler("cuda", enabled=device != "cpu")
+    made, peaks = {}, {}
+    seconds, work = {name: [] for name in VARIANTS}, {name: [] for name in VARIANTS}
+    for name in VARIANTS:
+        detector, optimizer = build(name, chosen, device)
+        if name != "theirs":
+            tuned = train.tuned(detector, chosen.train, 0, device)
+            tuned.__enter__()  # for as long as this process lives
+        made[name] = detector, optimizer
+    for count in range(-2, rounds):  # the first two warm up
+        for name, (detector, optimizer) in made.items():
+            torch.manual_seed(count + 2)
+            batch = (both if name == "fcos-two-views" else batches)[count % 2]
+            if device != "cpu":
+                held = torch.cuda.memory_allocated()
+                torch.cuda.reset_peak_memory_stats()
+            _, spent, worked = timed(lambda name=name, pair=(detector, optimizer), batch=batch: step(
+                name, *pair, batch, chosen, device, scaler), device)
+            if count >= 0:
+                seconds[name].append(spent)
+                work[name].append(worked)
+            if device != "cpu":  # its own weights are held before, but so they are for all
+                peaks[name] = max(peaks.get(name, 0), torch.cuda.max_memory_allocated() - held)
+    return seconds, work, peaks
+
+
+def resident(field: str) -> int:
+    """Bytes of memory that this process holds (VmRSS) or has held at most (VmHWM). (getrusage would give the
+    parent's peak to a child.)"""
+    return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def peak_memory(name: str) -> int:
+    """Bytes at the peak of two CPU steps of one variant, beyond what this process holds before it builds it."""
+    chosen = settings("cpu")
+    torch.set_num_threads(chosen.train.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        batch = photos(chosen, Path(folder))[:chosen.train.batch]
+    batch = batch + turned(batch, chosen.keypoints) if name == "fcos-two-views" else batch
+    before = resident("VmRSS")
+    pair = build(name, chosen, "cpu")
+    for _ in range(2):
+        step(name, *pair, batch, chosen, "cpu", None)
+    return resident("VmHWM") - before
+
+
+def profiled(chosen: params.Profile, batch: list, device: str, target: Path) -> dict[str, float]:
+    """Milliseconds of each part of the fastest of four KAOD-16 steps; torch's own table and a picture go to files.
+
+    Not compiled, as its parts could not be told apart then.
+    """
+    detector, optimizer = build("kaod-16", chosen, device)
+    took = {}
+
+    def labelled(function, label):
+        def run(*given, **named):
+            with record_function(label):
+                found, spent, _ = timed(lambda: function(*given, **named), device)
+            took[label] = spent * 1e3
+            return found
+        return run
+
+    usual = []
+    for label, (owner, name) in PARTS.items():
+        if owner is model.FCOS:
+            part = getattr(detector, name)
+            part.forward = labelled(part.forward, label)
+        else:
+            usual.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, labelled(getattr(owner, name), label))
+    usual.append((torch.Tensor, "backward", torch.Tensor.backward))
+    torch.Tensor.backward = labelled(torch.Tensor.backward, "backward")
+    optimizer.step = labelled(optimizer.step, "optimizer")
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
+    found = []
+    with train.tuned(detector, replace(chosen.train, compile=False), 0, device):
+        for count in range(6):
+            torch.manual_seed(count)
+            with profile(activities=activities, acc_events=True) if count == 5 else contextlib.nullcontext() as kept:
+                _, spent, _ = timed(lambda: step("kaod-16", detector, optimizer, batch, chosen, device, None), device)
+            took["keypoint loss"] -= took["matching"]  # it lies within
+            found.append((spent, took | {"all else": spent * 1e3 - sum(took.values())}))
+    for owner, name, function in usual:
+        setattr(owner, name, function)
+    took = min(found[1:5], key=lambda each: each[0])[1]  # the first one warms up, the last one is profiled
+    order = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
+    files.write_bytes(target.with_suffix(".txt"), kept.key_averages().table(sort_by=order, row_limit=20,
+                                                                            max_name_column_width=40).encode())
+    draw(took, f"Where a KAOD-16 step goes: {grid.hardware(device)}", target.with_suffix(".png"))
+    return took
+
+
+def draw(parts: dict[str, float], title: str, path: Path) -> None:
+    """Where the time of a step goes, as bars."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(parts), list(parts.values()), color="#4477aa")
+    axes.bar_label(bars, [f"{value:.1f} ms, {value / sum(parts.values()):.0%}" for value in parts.values()], padding=3)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel="milliseconds", xlim=(0, 1.25 * max(parts.values())))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def ratio(first: list[float], second: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(a / b for a, b in zip(first, second)), "low": min(first) / min(second)}
+
+
+def table(found: dict) -> str:
+    """The ratios as Markdown."""
+    lines = [f"| {found['hardware']} | ratio | of least times | of work | bound | |", "|---|---|---|---|---|---|"]
+    rows = [(f"{what}, time", each) for what, each in found["ratios"].items()]
+    rows += [(f"{MEMORY}, peak memory", found["memory"])]
+    for what, each in rows:
+        bound = "–" if each["bound"] is None else f"≤ {each['bound']:.2f}"
+        verdict = "" if each["bound"] is None else "met" if each["median"] <= each["bound"] else "missed"
+        low, work = (f"{each[key]:.2f}" if key in each else "–" for key in ("low", "work"))
+        lines.append(f"| {what} | {each['median']:.2f} | {low} | {work} | {bound} | {verdict} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures training steps; see the top of this file.")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--memory", choices=VARIANTS, help="print one variant's peak memory on the CPU, in bytes")
+    given = parser.parse_args()
+    if given.memory:
+        print(peak_memory(given.memory))
+        return
+    device = given.device
+    on_cpu = device == "cpu"
+    commit = (compare.git("describe", "--always", "--dirty") or "none").strip()  # before files are written
+    target = ROOT / "results" / "benchmarks" / f"train_step-{'cpu' if on_cpu else 'gpu'}.json"
+    chosen = settings(device)
+    torch.set_num_threads(chosen.train.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        data = photos(chosen, Path(folder))
+    parts = profiled(chosen, data[:chosen.train.batch], device, target)
+    seconds, work, peaks = measure(chosen, data, device, given.rounds)
+    if on_cpu:
+        for name in RATIOS[MEMORY][:2]:
+            answer = subprocess.run([sys.executable, __file__, "--device", "cpu", "--memory", name], check=True,
+                                    capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+            peaks[name] = int(answer.stdout)
+    first, second, bound, _ = RATIOS[MEMORY]
+    found = {
+        "hardware": grid.hardware(device), "load": "read ratios, not seconds",
+        "commit": commit,
+        "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__}, "rounds": given.rounds,
+        "batch": chosen.train.batch, "size": chosen.draw.size, "model": asdict(chosen.model),
+        "bf16": chosen.train.bf16 and not on_cpu, "channels_last": chosen.train.channels_last,
+        "compile": chosen.train.compile,
+        "seconds": {name: {"median": statistics.median(each), "least": min(each)} for name, each in seconds.items()},
+        "ratios": {what: ratio(seconds[a], seconds[b]) | {"bound": cpu if on_cpu else gpu}
+                   | ({"work": ratio(work[a], work[b])["median"]} if on_cpu else {})
+                   for what, (a, b, cpu, gpu) in RATIOS.items()},
+        "peak_bytes": peaks, "memory": {"median": peaks[first] / peaks[second], "bound": bound},
+        "parts_ms": parts}
+    files.write_json(target, json.loads(json.dumps(found)))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

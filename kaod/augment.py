@@ -1,0 +1,52 @@
+"""What training does to photos: flips, and turned copies.
+
+Everything random comes from torch's global generator, for the whole batch in the photos' order: see
+`distributed.rand`.
+"""
+
+import torch
+from torchvision.ops import box_area, clip_boxes_to_image
+from torchvision.transforms.functional import hflip
+
+from . import distributed, geometry, params
+
+
+def flip(image, target):
+    """Image and boxes, left to right."""
+    boxes = target["boxes"].clone()
+    boxes[:, [0, 2]] = image.shape[-1] - boxes[:, [2, 0]]
+    return hflip(image), {**target, "boxes": boxes}
+
+
+def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
+    """What one would do instead of the keypoint loss: the image under a random T, and the boxes that go with it.
+
+    Labels know no outlines, so the boxes are those of the turned ellipses or corners. What comes from outside is
+    the image's mean colour: a reflection would show objects without labels. Objects with less than a
+    quarter of their new box inside are dropped, as in the test sets.
+    """
+    size = torch.tensor([[image.shape[2], image.shape[1]]]).to(image)
+    T = geometry.random_rigid(size, keypoints.angle, keypoints.shift)
+    mean = image.mean((1, 2), keepdim=True)
+    copy = geometry.warp_images((image - mean)[None], T, size, "constant")[0] + mean
+    if rotated_boxes == "ellipse":
+        boxes = geometry.ellipse_boxes(T, target["boxes"])
+    else:
+        boxes = geometry.enclosing(geometry.transform(T, geometry.corners(target["boxes"])))
+    inside = clip_boxes_to_image(boxes, image.shape[1:])
+    kept = box_area(inside) >= box_area(boxes) / 4
+    return copy, {**target, "boxes": inside[kept], "labels": target["labels"][kept]}
+
+
+def augment(images: list, targets: list, settings: params.Train, keypoints: params.Keypoints) -> tuple[list, list]:
+    """This rank's photos of a batch, some of them flipped, some turned."""
+    turned = distributed.rand(len(images)) < settings.flip
+    pairs = [flip(*pair) if turn else pair for turn, *pair in zip(turned, images, targets)]
+    if settings.rotate:
+        own = distributed.part(range(len(pairs) * distributed.world()))
+        for i, turn in enumerate(torch.rand(len(pairs) * distributed.world()) < settings.rotate):
+            if turn and i in own:
+                pairs[i - own.start] = turned_copy(*pairs[i - own.start], keypoints, settings.rotated_boxes)
+            elif turn:
+                torch.rand(1, 3)  # the T of another rank's photo
+    return tuple(map(list, zip(*pairs)))

@@ -1,0 +1,210 @@
+"""Training as a user starts it: killed and started again, and by two processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from kaod import ROOT, checkpoint, distributed, files, params, shapes, watch
+
+WHOLE = ("-m", "kaod.train")
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kaod.train")
+
+
+class Repository:
+    """A copy of the code with eight drawn photos and small settings, whose commands are processes of their own."""
+
+    def __init__(self, folder: Path, profile: params.Profile):
+        self.folder = folder
+        for path in (ROOT / "kaod").glob("*.py"):
+            files.write_bytes(folder / "kaod" / path.name, path.read_bytes())
+        self.text = (ROOT / "params.yaml").read_text().replace("profile: shapes", "profile: tiny", 1)
+        self.set()
+        shapes.write(folder / "datasets" / "tiny", replace(profile.draw, train=8, test=6),
+                     profile.train_sets + profile.test_sets)
+        files.write_json(folder / "datasets" / "tiny" / "manifest.json", {
+            "skipped": [],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(shapes.OUTLINES, 1)]})
+        files.write_json(folder / "runs" / "tiny" / "k.json", {"k": 8})
+
+    def set(self, **changes):
+        """Small layers, and these settings, in the profile `tiny` of params.yaml."""
+        head, section = self.text.split("\ntiny:")
+        for key, value in {"fpn_channels": 32, "head_convs": 1, "threads": 1, **changes}.items():
+            before, after = section.split(f"    {key}: ", 1)
+            section = f"{before}    {key}: {value}\n{after.split(chr(10), 1)[1]}"
+        files.write_bytes(self.folder / "params.yaml", f"{head}\ntiny:{section}".encode())
+
+    def start(self, *command) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1",
+                       "CUDA_VISIBLE_DEVICES": ""}
+        self.started = time.time()
+        return subprocess.Popen([sys.executable, *command], cwd=self.folder, env=environment, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def __call__(self, *command, code: int = 0) -> str:
+        process = self.start(*command)
+        said = process.communicate(timeout=120)[0]
+        assert process.returncode == code, said
+        return said
+
+    def wait(self, process: subprocess.Popen, step: int, model: str = "kaod"):
+        """Until this training, and not an earlier one, has logged that it has made so many steps."""
+        log = self.folder / "scratch" / "tiny" / model / "log.tsv"
+        for _ in range(12000):
+            if log.exists() and log.stat().st_mtime > self.started and len(log.read_text().splitlines()) > step:
+                return
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        raise AssertionError(f"no step {step} within two minutes")
+
+    def made(self, model: str = "kaod") -> tuple[bytes, bytes]:
+        """Weights and losses, and away with them."""
+        folder = self.folder / "runs" / "tiny" / model
+        found = tuple((folder / name).read_bytes() for name in ("model.pt", "losses.tsv",
+                                                                *map(str, sorted(folder.glob("snapshots/*.pt")))))
+        shutil.rmtree(folder)
+        return found
+
+
+@pytest.fixture
+def repository(tmp_path, tiny):
+    return Repository(tmp_path / "repository", tiny[0])
+
+
+def weights(content: bytes, tmp_path) -> dict[str, torch.Tensor]:
+    files.write_bytes(tmp_path / "model.pt", content)
+    return torch.load(tmp_path / "model.pt", weights_only=True)["weights"]
+
+
+def test_a_run_killed_twice_and_ended_once_ends_as_one_that_was_not(repository):
+    """SIGKILL after step 3, SIGKILL after step 5 and SIGTERM after step 6: the same bytes in the end."""
+    repository.set(steps=9, save_every=2, workers=1, snapshots=3)
+    repository(*WHOLE, "kaod")
+    whole = repository.made()
+    for step, number in ((3, signal.SIGKILL), (5, signal.SIGKILL), (6, signal.SIGTERM)):
+        process = repository.start(*WHOLE, "kaod")
+        repository.wait(process, step)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[0]
+        assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number), said
+    assert "stopped after step" in said and not (repository.folder / "runs" / "tiny" / "kaod").exists()
+    said = repository(*WHOLE, "kaod")
+    assert "going on from step" in said and repository.made() == whole
+    scratch = repository.folder / "scratch" / "tiny" / "kaod"
+    assert [path.name for path in scratch.iterdir()] == ["log.tsv"]
+    assert [row["step"] for row in files.read_tsv(scratch / "log.tsv")] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("model, changes", [("kaod", {"rotate": 0.5, "scale": 0.7}),
+                                            ("fcos", {}),
+                                            ("kaod", {"supervise_view": "true", "reduction": "sum", "beta": 0.01,
+                                                      "separation": 0.1, "box_loss": "iou"})])
+def test_two_processes_learn_what_one_does(repository, tmp_path, model, changes):
+    """The same losses and weights, to rounding, though the ranks' photos have unlike numbers of objects."""
+    repository.set(optimizer="sgd", lr=0.003, steps=3, **changes)
+    repository(*WHOLE, model)
+    one, log, *_ = repository.made(model)
+    repository(*TWO, model)
+    two, log_of_two, *_ = repository.made(model)
+    files.write_bytes(tmp_path / "one.tsv", log)
+    files.write_bytes(tmp_path / "two.tsv", log_of_two)
+    for row, found in zip(files.read_tsv(tmp_path / "one.tsv"), files.read_tsv(tmp_path / "two.tsv"), strict=True):
+        assert found == pytest.approx(row, rel=1e-4, abs=1e-6)
+    expected = weights(one, tmp_path)
+    for name, value in weights(two, tmp_path).items():
+        assert torch.allclose(value, expected[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_two_processes_evaluate_as_one(repository):
+    repository.set(steps=2, snapshots=0, score_thresh=0, fpn_channels=64)  # group norm refuses groups of one value
+    repository(*WHOLE, "kaod")
+    assert list((repository.folder / "runs" / "tiny" / "kaod" / "snapshots").iterdir()) == []
+    found = []
+    for command in (("-m", "kaod.evaluate"), (*TWO[:-1], "kaod.evaluate")):
+        assert repository(*command, "kaod").count("kaod -st: AP50") == 1
+        found.append([files.read_json(repository.folder / path) for path in
+                      ("runs/tiny/kaod/detections/st.json", "results/tiny/metrics/kaod.json")])
+    (rows, one), (again, two) = found
+    assert rows == again and len(rows) == 600 and one == two
+
+
+def test_two_processes_stop_together_and_go_on_as_one(repository, tmp_path):
+    repository.set(optimizer="sgd", lr=0.003, steps=6, save_every=100)
+    repository(*WHOLE, "kaod")
+    expected = weights(repository.made()[0], tmp_path)
+    process = repository.start(*TWO, "kaod")
+    repository.wait(process, 2)
+    for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children()):
+        each.send_signal(signal.SIGTERM)  # to all, as a cluster does; torchrun sends it to the others once more
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode != 0 and said.count("stopped after step") == 1, said
+    said = repository(*WHOLE, "kaod")
+    assert "going on from step" in said
+    for name, value in weights(repository.made()[0], tmp_path).items():
+        assert torch.allclose(value, expected[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_a_batch_that_cannot_be_shared_out_is_named(repository):
+    repository.set(batch=5)
+    assert "train.batch: expected a multiple of the 2 processes; got 5" in repository(*TWO, "kaod", code=1)
+
+
+def test_alone_nothing_is_shared():
+    torch.manual_seed(0)
+    expected = torch.rand(4, 3)
+    torch.manual_seed(0)
+    assert torch.equal(distributed.rand(4, 3), expected) and distributed.part([1, 2, 3]) == [1, 2, 3]
+    assert distributed.share(torch.tensor(3)) == 1 and distributed.world() == 1 and distributed.rank() == 0
+    assert distributed.mean(expected) is expected and distributed.from_first(expected) is expected
+
+
+def test_shares_make_the_mean_over_ranks_the_mean_over_all(monkeypatch):
+    """Of 3 values here and 5 there, the ranks' means weighted by their shares average to the mean of the 8."""
+    values = torch.rand(3), torch.rand(5)
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.fill_(8))
+    shares = [distributed.share(torch.tensor(len(each))) for each in values]
+    mean = sum(share * each.mean() for share, each in zip(shares, values)) / 2
+    assert mean == pytest.approx(torch.cat(values).mean().item())
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.fill_(0))
+    assert torch.isfinite(distributed.share(torch.tensor(0)))
+
+
+def test_the_log_comes_back_exactly():
+    log = [{"step": step, "loss": 1 / step, "lr": 0.1 ** step} for step in range(1, 5)]
+    assert watch.rows(watch.columns(log)) == log and type(watch.rows(watch.columns(log))[0]["step"]) is int
+
+
+def test_the_last_checkpoints_are_kept(tmp_path):
+    for step in (8, 9, 10, 11):
+        checkpoint.save(tmp_path, "run", step, {"value": step}, keep=3)
+    assert [path.name[5:12] for path in checkpoint.steps(tmp_path)] == ["0000011", "0000010", "0000009"]
+    assert checkpoint.resume(tmp_path, "run")["value"] == 11
+    assert checkpoint.resume(tmp_path, "other") is None and not checkpoint.steps(tmp_path)
+
+
+@pytest.mark.cuda
+def test_a_gpu_trains_in_bf16_compiled_and_to_the_cpus_losses(repository, tmp_path):
+    repository(*WHOLE, "kaod")
+    files.write_bytes(tmp_path / "cpu.tsv", repository.made()[1])
+    expected = files.read_tsv(tmp_path / "cpu.tsv")
+    for fast in ("false", "true"):
+        repository.set(bf16=fast, channels_last=fast, compile=fast)
+        process = subprocess.run([sys.executable, *WHOLE, "kaod"], cwd=repository.folder, text=True,
+                                 env={**os.environ, "PYTHONPATH": str(repository.folder)}, capture_output=True)
+        assert process.returncode == 0 and "does not work" not in process.stdout, process.stdout + process.stderr
+        files.write_bytes(tmp_path / "gpu.tsv", repository.made()[1])
+        found = files.read_tsv(tmp_path / "gpu.tsv")
+        assert found[0]["loss"] == pytest.approx(expected[0]["loss"], rel=0.03 if fast == "true" else 1e-3)
+        log = files.read_tsv(repository.folder / "scratch" / "tiny" / "kaod" / "log.tsv")
+        assert log[-1]["gpu_mib"] > 0

@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import found, ring, sample
+
+from kaod import datasets, files, results
+
+DATASET = datasets.DataSet(["a", "b"], [3, 90], [replace(sample([], []), id=7), replace(sample([], []), id=11)])
+DETECTIONS = [found([(1.234, 2, 30.5, 40), (5, 5, 9, 9)], [2, 1], [0.9, 0.25]) | {
+    "keypoints": np.stack((ring((50, 50), 20), ring((30, 20), 7)))},
+    found([], [], []) | {"keypoints": np.zeros((0, 16, 2))}]
+
+
+def rows(detections=DETECTIONS):
+    return [row for each, seen in zip(DATASET.samples, detections)
+            for row in results.to_rows(seen, each.id, DATASET.category_ids)]
+
+
+def test_there_and_back(tmp_path):
+    path = tmp_path / "deep" / "st.json"
+    results.write(path, rows())
+    again = results.read(path, DATASET)
+    for old, new in zip(DETECTIONS, again, strict=True):
+        assert new["boxes"] == pytest.approx(old["boxes"], abs=0.011) and new["scores"] == pytest.approx(old["scores"])
+        assert (new["labels"] == old["labels"]).all() and new["keypoints"].shape == old["keypoints"].shape
+        assert new["keypoints"] == pytest.approx(old["keypoints"], abs=0.006)
+    results.write(tmp_path / "again.json", rows(again))
+    assert files.digest(tmp_path / "again.json") == files.digest(path)  # nothing is rounded twice
+    assert files.read_json(path)[0]["category_id"] == 90 and files.read_json(path)[0]["image_id"] == 7
+
+
+def test_the_best_come_first_and_other_keys_are_left_alone():
+    given = [{"image_id": 11, "category_id": 3, "bbox": [0, 0, 5, 5], "score": 0.2, "file_name": "x.jpg"},
+             {"image_id": 11, "category_id": 90, "bbox": [1, 2, 3, 4], "score": 0.8}]
+    nothing, both = results.from_rows(given, DATASET)
+    assert both["labels"].tolist() == [2, 1] and both["boxes"][0].tolist() == [1, 2, 4, 6]
+    assert "keypoints" not in both and nothing["boxes"].shape == (0, 4)
+    assert [len(each["scores"]) for each in results.from_rows([], DATASET)] == [0, 0]
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"image_id": 8}, "the image_id of a photo of this test set"), ({"category_id": 1}, "a category_id of 3, 90"),
+    ({"bbox": [1, 2, -3, 4]}, "a bbox"), ({"bbox": [1, 2, 3]}, "a bbox"), ({"score": None}, "a score"),
+    ({"score": float("nan")}, "a score"), ({"keypoints": [1, 2, 2]}, "16 keypoints"),
+    ({"keypoints": None}, "16 keypoints"),
+    ({"image_id": [7]}, "the image_id"), ({"bbox": [1, 2, 3, 10 ** 400]}, "a bbox"), ({"score": 1e300}, "a score")])
+def test_a_wrong_row_is_named(tmp_path, change, message):
+    wrong = rows()
+    wrong[1] |= change
+    path = tmp_path / "rt.json"
+    results.write(path, wrong)
+    with pytest.raises(ValueError, match=f"rt.json: row 2: expected {message}"):
+        results.read(path, DATASET)
+
+
+def test_a_file_that_is_no_list_is_named(tmp_path):
+    (tmp_path / "st.json").write_text("{}")
+    with pytest.raises(ValueError, match="st.json: expected a list of detections"):
+        results.read(tmp_path / "st.json", DATASET)
+    with pytest.raises(FileNotFoundError, match="tr.json"):
+        results.read(tmp_path / "tr.json", DATASET)
+
+
+def test_photos_may_be_numbered_from_zero():
+    dataset = replace(DATASET, samples=[replace(sample([], []), id=number) for number in range(3)])
+    given = [{"image_id": number, "category_id": 3, "bbox": [number, 0, 5, 5], "score": 0.5} for number in range(3)]
+    assert [each["boxes"][0, 0] for each in results.from_rows(given, dataset)] == [0, 1, 2]
+    assert [image["id"] for image in datasets.to_coco(dataset)["images"]] == [0, 1, 2]
