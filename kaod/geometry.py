@@ -177,6 +177,6 @@ def polygon(parts: list[np.ndarray]) -> shapely.Geometry:
 
     An outline that goes out and back along one line leaves that line when it is made valid: it has no area."""
     area = shapely.union_all([shapely.make_valid(shapely.Polygon(part)) for part in parts if len(part) >= 3])
-    if area.geom_type != "GeometryCollection":
+    if area.geom_type in ("Polygon", "MultiPolygon"):
         return area
     return shapely.union_all([part for part in shapely.get_parts(area) if shapely.get_dimensions(part) == 2])

@@ -160,3 +160,16 @@ def test_masks_are_the_hulls_pixels():
     assert masks[4].sum() == pytest.approx(exact.sum() / 2, rel=0.05)  # cut at the image's border
     assert geometry.masks(sets[:2], (100, 80), concave=0.0)[1].sum() < 0.7 * masks[1].sum()
     assert geometry.masks(np.zeros((0, 8, 2)), (10, 10)).shape == (0, 10, 10)
+
+
+def test_the_area_of_outlines_holds_no_lines():
+    """Annotators' outlines go out and back along one line, cross themselves and overlap."""
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], float)
+    spike = np.array([[0, 0], [10, 0], [10, 5], [20, 5], [10, 5], [10, 10], [0, 10]], float)
+    bow = np.array([[30, 0], [40, 10], [40, 0], [30, 10]], float)
+    assert geometry.polygon([spike]).equals(shapely.Polygon(square))
+    assert geometry.polygon([square, square + 5]).area == pytest.approx(175)
+    for parts in ([spike], [bow], [spike, bow], [spike, square + 5]):
+        area = geometry.polygon(parts)
+        assert area.is_valid and {part.geom_type for part in shapely.get_parts(area)} == {"Polygon"}
+    assert geometry.polygon([spike[2:5]]).is_empty
