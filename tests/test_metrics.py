@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from conftest import found, ring, sample
 from hypothesis import given, settings
@@ -224,10 +225,10 @@ def test_coco_ap_is_that_of_pycocotools_on_the_original_file(shared, folder, nam
 
 
 def perfect(each):
-    """The objects that count, as detections: keypoints are the outlines' vertices, the last repeated as needed."""
+    """The objects that count, as detections: keypoints are the vertices of their areas, the last repeated as needed."""
     counted = np.flatnonzero(~each.ignore)
-    vertices = [np.concatenate([part for part in each.polygons[i] if len(part) >= 3] or [np.zeros((1, 2))])
-                for i in counted]
+    areas = [shapely.get_coordinates(geometry.polygon(each.polygons[i])) for i in counted]
+    vertices = [area if len(area) else np.zeros((1, 2)) for area in areas]
     most = max([3, *map(len, vertices)])
     points = np.array([np.concatenate((v, np.repeat(v[-1:], most - len(v), 0))) for v in vertices])
     return found(each.boxes[counted], each.labels[counted], np.ones(len(counted))) | {

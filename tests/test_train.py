@@ -275,20 +275,31 @@ def test_where_compilation_fails_one_line_says_why(run, monkeypatch, capsys):
     assert same(compiled, whole) and log == same_log
 
 
+# Rounding that passes through an update can turn a discrete choice (a match, a pixel's foreground): steps are compared
+# on the same weights, which a learning rate near zero leaves as they were. The losses then agree to 2e-7 (measured),
+# the gradient, whose slopes jump (ReLU, pooling), to 1.4e-4.
+STILL = {"lr": 1e-7, "steps": 3}
+
+
+def assert_rounding_alone(log, expected):
+    assert len(log) == len(expected) == 3
+    for found, row in zip(log, expected):
+        assert found.pop("gradient_norm") == pytest.approx(row.pop("gradient_norm"), rel=1e-3)
+        assert found == pytest.approx(row, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_a_compiled_detector_learns_the_same(run, capsys):
     """To rounding; and what comes out is no longer compiled."""
-    detector, log = run(compile=True, channels_last=True, steps=3)
-    plain, expected = run(steps=3)
+    detector, log = run(compile=True, channels_last=True, **STILL)
+    expected = run(**STILL)[1]
     assert "does not work" not in capsys.readouterr().out
-    for found, row in zip(log, expected):
-        assert found == pytest.approx(row, rel=1e-3)
+    assert_rounding_alone(log, expected)
     assert "forward" not in detector.backbone.__dict__ and "forward" not in detector.head.__dict__
 
 
 def test_channels_last_changes_nothing_but_rounding(run):
-    for found, row in zip(run(channels_last=True, steps=3)[1], run(steps=3)[1]):
-        assert found == pytest.approx(row, rel=1e-3)
+    assert_rounding_alone(run(channels_last=True, **STILL)[1], run(**STILL)[1])
 
 
 def test_workers_bring_the_same_photos(run):
