@@ -3,8 +3,9 @@
 `python -m kaod.grid train MODEL SEED` trains one → runs/<profile>/grid/MODEL-SEED/. Where it was interrupted it goes on
 from its checkpoint in scratch/.
 `python -m kaod.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
-`python -m kaod.grid table` → results/<profile>/grid.json: over the seeds, each model's mean figures, and its
-differences to FCOS and to KAOD without keypoint loss, with 95 % intervals.
+`python -m kaod.grid table` → results/<profile>/grid.json, and long.json of the models whose names end in -long: over
+the seeds, each model's mean figures, and its differences to FCOS, to FCOS on turned copies and to KAOD without keypoint
+loss, with 95 % intervals.
 """
 
 import argparse
@@ -22,10 +23,11 @@ import torch
 import yaml
 from scipy import stats
 
-from . import ROOT, checkpoint, compare, datasets, evaluate, files, model, params, train
+from . import ROOT, checkpoint, compare, datasets, evaluate, files, metrics, model, params, train
 from .kinds import KINDS
 
-REFERENCES = ("fcos", "no-kpl")
+TABLES = {"grid": "", "long": "-long"}  # and how their models' names end
+REFERENCES = ("fcos", "no-kpl", "fcos-corners", "fcos-ellipse")
 
 
 def load() -> tuple[params.Profile, dict[str, params.Variant]]:
@@ -37,6 +39,11 @@ def load() -> tuple[params.Profile, dict[str, params.Variant]]:
         return profile, params.variants(content["models"], profile, f"{path}: models")
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected YAML with the key models ({error})") from None
+
+
+def of_table(models, table: str) -> list[str]:
+    """Those of the models' names that belong in a table."""
+    return [name for name in models if name.endswith(TABLES["long"]) == (table == "long")]
 
 
 def hardware(device: str) -> str:
@@ -55,9 +62,25 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
     dataset = datasets.load(applied, applied.train_sets)
     scratch = ROOT / "scratch" / profile.name / "grid" / f"{name}-{seed}"
     k = train.keypoint_count(applied)
+    test = evaluate.test_set(profile, "st")
+    on_the_way, aside = scratch / "learning.json", 0.0  # a file, so that a run that is resumed knows its beginning
+
+    def learning():
+        return files.read_json(on_the_way) if on_the_way.exists() else {}
+
+    def measure(step, detector):
+        """AP50 after so many steps. Each step has random numbers of its own, so nothing is changed by it."""
+        nonlocal aside
+        started = time.monotonic()
+        found = evaluate.detect(detector.eval(), test.samples, profile.evaluate.batch, device)
+        detector.train()
+        ap50 = metrics.evaluate(test, found, profile.layout, profile.evaluate.detections)["AP50"]
+        files.write_json(on_the_way, learning() | {str(step): ap50})
+        aside += time.monotonic() - started
+
     resumed, began = bool(checkpoint.steps(scratch)), time.monotonic()
-    detector, log = train.train(applied, variant, dataset.samples, dataset.classes, k, scratch, device)
-    seconds = time.monotonic() - began
+    detector, log = train.train(applied, variant, dataset.samples, dataset.classes, k, scratch, device, measure)
+    seconds = time.monotonic() - began - aside
     last = log[-len(log) // 10:]
     target = profile.runs / "grid" / f"{name}-{seed}"
     files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, variant, dataset, k))
@@ -66,8 +89,10 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
         "command": shlex.join(["python", "-m", "kaod.grid", "train", name, str(seed)]), "hardware": hardware(device),
         "commit": (compare.git("describe", "--always", "--dirty") or "none").strip(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
+        "learning": learning(),
         "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})
     checkpoint.clear(scratch)
+    on_the_way.unlink(missing_ok=True)
 
 
 def evaluate_cell(profile: params.Profile, name: str, seed: int, device: str) -> dict:
@@ -89,6 +114,7 @@ def figures(found: dict) -> dict[str, float]:
     row |= {f"mask-AP50-{kind}": each["AP50"] for kind, each in (metrics["st"].get("masks") or {}).items()}
     row |= {key: metrics["st"][key] for key in ("spread", "overhang") if metrics["st"].get(key) is not None}
     row |= {f"repeatability{angle}": value for angle, value in (metrics["st"]["repeatability"] or {}).items()}
+    row |= {f"AP50-after{step}": value for step, value in found.get("learning", {}).items()}
     if found["seconds_per_step"] is not None:
         row["seconds_per_step"] = found["seconds_per_step"]
     return row
@@ -102,11 +128,11 @@ def interval(values: list[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "half": float(half)}
 
 
-def table(cells: list[dict]) -> dict[str, dict]:
+def table(cells: list[dict], end: str = "") -> dict[str, dict]:
     """{model: {"seeds", "by_seed": {name: values}, "figures": {name: interval}, "against": {reference: figures}}}.
 
     Differences are taken seed by seed: two models with one seed saw the same photos in the same order, unless the
-    batch differs.
+    batch differs. end: that of the models' names, the references' too.
     """
     rows: dict[str, dict[int, dict]] = {}
     for found in cells:
@@ -117,7 +143,7 @@ def table(cells: list[dict]) -> dict[str, dict]:
         values = {key: [seeds[seed][key] for seed in sorted(seeds)] for key in sorted(common)}
         entry = result[name] = {"seeds": sorted(seeds), "by_seed": values, "against": {},
                                 "figures": {key: interval(each) for key, each in values.items()}}
-        for reference in REFERENCES:
+        for reference in (f"{each}{end}" for each in REFERENCES):
             both = sorted(set(seeds) & set(rows.get(reference, {})))
             if reference == name or not both:
                 continue
@@ -138,9 +164,11 @@ def main() -> None:
     folder = profile.results / "grid"
     if given.action == "table":
         cells = [files.read_json(path) for path in sorted(folder.glob("*.json"))]
-        order = list(models)
-        cells = sorted((each for each in cells if each["model"] in order), key=lambda each: order.index(each["model"]))
-        files.write_json(profile.results / "grid.json", table(cells))
+        for name, end in TABLES.items():
+            order = of_table(models, name)
+            chosen = sorted((each for each in cells if each["model"] in order),
+                            key=lambda each: order.index(each["model"]))
+            files.write_json(profile.results / f"{name}.json", table(chosen, end))
     elif given.seed is None:
         parser.error("expected a model and a seed")
     elif given.action == "train":

@@ -83,6 +83,7 @@ class Train:
     clip: float
     ema: float
     flip: float
+    hue: float
     scale: float
     pad: Literal["batch", "square"]
     rotate: float
@@ -155,7 +156,7 @@ class Profile:
 POSITIVE = {"size", "train", "test", "steps", "batch", "lr", "threads", "min_size", "max_size", "fpn_channels",
             "head_convs", "anchor_scale", "center_sampling", "sharpness", "smooth_l1", "detections", "save_every",
             "scale", "keep"}
-FRACTION = {"shift", "min_area", "score_thresh", "nms_thresh", "flip", "rotate", "tolerance", "scale", "ema",
+FRACTION = {"shift", "min_area", "score_thresh", "nms_thresh", "flip", "hue", "rotate", "tolerance", "scale", "ema",
             "warmup_factor"}
 SETTABLE = {"vertices": {"k"}, **{section: {field.name for field in dataclasses.fields(kind)} for section, kind in
             (("model", Model), ("keypoints", Keypoints), ("train", Train))}}

@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from kaod import ROOT, files, grid, params
+from kaod import ROOT, checkpoint, download, files, grid, params
 
 
 def cell(model, seed, ap, **shape):
@@ -29,10 +30,36 @@ def test_means_and_differences_by_seed():
     assert math.isfinite(found["half"])
 
 
+def test_longer_trainings_have_references_of_their_own():
+    names = ["fcos", "kpl-hm-long", "fcos-long"]
+    assert grid.of_table(names, "grid") == ["fcos"] and grid.of_table(names, "long") == names[1:]
+    table = grid.table([cell("fcos-long", 0, 0.5) | {"learning": {"0": 0.0, "150": 0.3}},
+                        cell("kpl-hm-long", 0, 0.6) | {"learning": {"0": 0.0, "150": 0.2}}], "-long")
+    against = table["kpl-hm-long"]["against"]
+    assert against.keys() == {"fcos-long"} and against["fcos-long"]["AP50-st"]["mean"] == pytest.approx(0.1)
+    assert against["fcos-long"]["AP50-after150"]["mean"] == pytest.approx(-0.1)
+
+
+def test_a_cell_is_the_same_measured_on_the_way_or_not(repository, tiny, monkeypatch):
+    monkeypatch.setattr(grid, "ROOT", repository)
+    monkeypatch.setattr(checkpoint, "ROOT", ROOT)  # the code that is in the fingerprint
+    profile, variant = params.load("tiny")[0], tiny[1]["kaod"]
+    profile = replace(profile, vertices=replace(profile.vertices, k=8))
+    download.draw(profile)
+    files.write_json(profile.folder / "manifest.json", download.manifest(profile))
+    made = []
+    for snapshots in (0, 3):
+        grid.train_cell(replace(profile, train=replace(profile.train, snapshots=snapshots)), "kaod", variant, 5, "cpu")
+        made.append((profile.runs / "grid" / "kaod-5" / "model.pt").read_bytes())
+    found = files.read_json(profile.runs / "grid" / "kaod-5" / "run.json")
+    assert made[0] == made[1] and list(found["learning"]) == ["0", "2", "4"]
+    assert not list((repository / "scratch").rglob("*.json"))
+
+
 def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
     profile, models = grid.load()
     assert {"fcos", "fcos-2x", "fcos-corners", "fcos-ellipse", "no-kpl", "kpl", "kpl-hm", "paper", "all-locations",
-            "supervised"} == models.keys()
+            "supervised"} | {f"{name}-long" for name in ("fcos", "no-kpl", "kpl-hm", "supervised")} == models.keys()
     paper = params.apply(profile, models["paper"])
     keypoints = paper.keypoints
     assert (keypoints.locations, keypoints.reduction, keypoints.normalize) == ("all", "sum", False)
