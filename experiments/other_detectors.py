@@ -41,7 +41,8 @@ def fit(detector, samples, settings: params.Train, device: str) -> None:
     optimizer = train.optimizer_of(weights, settings, None)
     photos = torch.utils.data.DataLoader(
         datasets.Photos(samples), collate_fn=datasets.collate,
-        batch_sampler=list(train.batches(len(samples), settings.batch, settings.seed, 0, settings.steps)))
+        batch_sampler=list(train.batches([sample.size[0] > sample.size[1] for sample in samples], settings.batch,
+                                         settings.seed, 0, settings.steps)))
     for step, (images, targets) in enumerate(tqdm(photos, "training", disable=None)):
         torch.manual_seed(settings.seed * 1_000_003 + step)
         pairs = [(image.to(device).float() / 255, {key: target[key].to(device) for key in ("boxes", "labels")})

@@ -7,8 +7,7 @@ import hashlib
 import io
 import json
 import pickle
-import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -22,10 +21,13 @@ CODE = ("files", "params", "geometry", "datasets", "distributed", "losses", "mod
 def fingerprint(profile: params.Profile, variant: params.Variant, k: int) -> str:
     """A hash of all that a run depends on: settings, data and code. A checkpoint of another run is not resumed.
 
-    The number of processes is not in it: a run goes on with more or fewer of them, to rounding.
+    The number of processes is not in it: a run goes on with more or fewer of them, to rounding. Nor are the workers
+    that read photos, and how often and how many checkpoints are kept.
     """
-    used = {"model": asdict(profile.model), "keypoints": asdict(profile.keypoints), "train": asdict(profile.train),
-            "variant": asdict(variant), "k": k, "data": files.read_json(profile.folder / "manifest.json"),
+    settings = replace(profile.train, workers=0, save_every=1, keep=1)
+    used = {"model": asdict(profile.model), "keypoints": asdict(profile.keypoints), "train": asdict(settings),
+            "torch": torch.__version__, "variant": asdict(variant), "k": k,
+            "data": files.read_json(profile.folder / "manifest.json"),
             "code": [files.digest(ROOT / "kaod" / f"{name}.py") for name in CODE]}
     return hashlib.md5(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
@@ -66,10 +68,11 @@ def resume(folder: Path, print_of_run: str) -> dict | None:
         if same:
             print(f"going on from step {saved['step']} ({path})", flush=True)
             return saved
-        print(f"{path} is of a run with other settings, data or code: {folder} is moved aside, starting over",
-              flush=True)
-        aside = folder.with_name(f"{folder.name}.old")
-        shutil.rmtree(aside, ignore_errors=True)
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+            number += 1  # none is overwritten: its settings may come back
+        print(f"{path} is of a run with other settings, data or code: {folder} is moved aside to {aside.name}, "
+              "starting over", flush=True)
         folder.replace(aside)
         return None
     return None

@@ -107,7 +107,9 @@ def match(costs: Tensor) -> Tensor:
 def matched_costs(P: Tensor, Q: Tensor, hungarian: bool, smooth_l1: float) -> Tensor:
     """The loss of each of P's points (M, K) against its partner in Q: matched, or index to index."""
     if hungarian:
-        columns = match(point_costs(P, Q, smooth_l1))
+        with torch.no_grad():
+            # a NaN is to reach the loss, where training stops and names it; any matching will do until then
+            columns = match(point_costs(P, Q, smooth_l1).nan_to_num(nan=0, posinf=0))
         Q = Q.gather(1, columns[..., None].expand_as(Q))
     return smooth_l1_loss(P, Q, reduction="none", beta=smooth_l1).sum(-1)
 

@@ -43,7 +43,7 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
         weights = get_weight(f"{WEIGHTS[settings.backbone]}.IMAGENET1K_V1")
         try:
             body = get_model(settings.backbone, weights=weights if fetch else None,
-                             norm_layer=FrozenBatchNorm2d)
+                             norm_layer=FrozenNorm)
         except (URLError, OSError, RuntimeError) as error:
             raise RuntimeError(
                 f"no ImageNet weights for {settings.backbone} ({error}); fetch {weights.url} on another machine "
@@ -56,6 +56,13 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
     return BackboneWithFPN(
         body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [width // 4, width // 2, width],
         settings.fpn_channels, LastLevelP6P7(settings.fpn_channels, settings.fpn_channels))
+
+
+class FrozenNorm(FrozenBatchNorm2d):
+    """torchvision's, with a result of its input's type: it would turn bf16 features to float32, and those to come."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(x.dtype)
 
 
 class Head(FCOSHead):
@@ -207,8 +214,8 @@ class KAOD(FCOS):
               settings: params.Keypoints) -> tuple[Tensor, ...]:
         """What `losses.keypoint_loss` compares: P and P_T at T(o), (M, K, 2) pixels; T, m and area, one each.
 
-        Over the matched locations, or over all; where no object is, m asks for o and T(o) only, and the anchor's
-        area stands for the object's. A mean over all is mostly one of background: β means something else there.
+        Over the matched locations, or over all. Where no object is, m asks for o and T(o) only, and the area is that of
+        an object which FCOS gives to the level, of 8 anchor sizes a side. A mean over all is mostly one of background.
         """
         P, P_T = absolute(first["offsets"], anchors), absolute(second["offsets"], anchors)
         if settings.locations == "all":
@@ -228,7 +235,7 @@ class KAOD(FCOS):
         near = torch.cat((o, o), 1)
         m = losses.object_mask(o, torch.where(empty[:, None], near, boxes), T[image], sizes[image])
         anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
-        area = torch.where(empty, anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
+        area = torch.where(empty, 8 ** 2 * anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
         read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels,
                                  settings.reading)
         return P[image, location], read, T[image], m, area

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -27,17 +28,27 @@ from . import ROOT, checkpoint, datasets, distributed, files, model, params, wat
 from .augment import augment
 
 
-def batches(count: int, batch: int, seed: int, start: int, steps: int):
-    """The photos' numbers of the steps start … steps − 1: each epoch a new order, cut into whole batches."""
-    batch = min(batch, count)
-    per_epoch = count // batch
-    order, epoch = [], None
+def batches(wide: list[bool], batch: int, seed: int, start: int, steps: int):
+    """The photos' numbers of the steps start … steps − 1: each epoch a new order, cut into whole batches.
+
+    wide: for each photo, whether it is wider than high. A batch has photos of one kind (but the last of an epoch, which
+    takes what is left), since it is padded to its widest and its highest.
+    """
+    batch = min(batch, len(wide))
+    per_epoch = len(wide) // batch
+    cut, epoch = [], None
     for step in range(start, steps):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
-        first = step % per_epoch * batch
-        yield order[first:first + batch]
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+            cut, open_batches = [], {True: [], False: []}
+            for number in torch.randperm(len(wide), generator=generator).tolist():
+                open_batches[wide[number]].append(number)
+                if len(open_batches[wide[number]]) == batch:
+                    cut.append(open_batches[wide[number]])
+                    open_batches[wide[number]] = []
+            cut.append(sum(open_batches.values(), [])[:batch])
+        yield cut[step % per_epoch]
 
 
 def learning_rate(step: int, settings: params.Train) -> float:
@@ -101,19 +112,22 @@ def tuned(detector, settings: params.Train, canvas: int, device: str):
     canvas: pixels, the side of a square batch.
     """
     parts, kind = (detector.backbone, detector.head), torch.device(device).type
-    if settings.bf16 and kind == "cuda":  # most CPUs are slower with it
-        for part in parts:
-            part.forward = model.in_bf16(part.forward, kind)
+
+    def use(forwards):
+        for part, forward in zip(parts, forwards):
+            bf16 = settings.bf16 and kind == "cuda"  # most CPUs are slower with it
+            part.forward = model.in_bf16(forward, kind) if bf16 else forward
+
+    plain = [part.forward for part in parts]
+    use(plain)
     if settings.compile:
-        plain = [part.forward for part in parts]
         try:
-            for part in parts:
-                part.forward = torch.compile(part.forward)
-            trial = torch.zeros(2, 3, 256, 256, device=device)
-            sum(each.sum() for each in detector.head(list(detector.backbone(trial).values())).values()).backward()
+            use([torch.compile(forward) for forward in plain])
+            for width in (256, 384):  # of a second size, a graph is compiled that takes all
+                trial = torch.zeros(2, 3, 256, width, device=device)
+                sum(each.sum() for each in detector.head(list(detector.backbone(trial).values())).values()).backward()
         except Exception as error:  # of whatever kind this machine's compilers raise
-            for part, forward in zip(parts, plain):
-                part.forward = forward
+            use(plain)
             print(f"train.compile: torch.compile does not work here ({' '.join(str(error).split())[:100]}); "
                   "going on without it", flush=True)
         detector.zero_grad()
@@ -150,7 +164,7 @@ def gradients(network, optimizer, images: list, targets: list, settings: params.
     if settings.clip and (norm.is_cuda or norm + 1e-6 > settings.clip):
         torch.nn.utils.clip_grads_with_norm_(weights, settings.clip, norm)
     terms = {"loss": total, **losses, **gauge, "gradient_norm": norm, "stop": norm.new_tensor(stop)}
-    # the one place where a step waits for the GPU, and for the other ranks
+    # one transfer for all of them; with several ranks, each waits here for the others
     values = distributed.mean(torch.stack([each.detach() for each in terms.values()]))
     return dict(zip(terms, values.tolist()))
 
@@ -198,14 +212,15 @@ def train(profile: params.Profile, variant: params.Variant, samples, classes: li
                 "weights": detector.state_dict(), "optimizer": optimizer.state_dict(), "log": watch.columns(log),
                 "average": average.state_dict() if average else None}, settings.keep)
 
-    order = list(batches(len(samples), settings.batch, settings.seed, start, settings.steps))
+    wide = [sample.size[0] > sample.size[1] for sample in samples]
+    order = list(batches(wide, settings.batch, settings.seed, start, settings.steps))
     photos = iter(torch.utils.data.DataLoader(  # one pass for all steps: its workers live as long as the run
         datasets.Photos(samples), collate_fn=datasets.collate, num_workers=settings.workers, pin_memory=not on_cpu,
         worker_init_fn=ignore_signals, batch_sampler=[distributed.part(batch) for batch in order]))
     canvas = math.ceil(profile.model.max_size / 128) * 128
     pace = watch.Pace(device)
     with signals() as caught, tuned(detector, settings, canvas, device):
-        network = DistributedDataParallel(detector) if distributed.world() > 1 else detector
+        network = DistributedDataParallel(detector, broadcast_buffers=False) if distributed.world() > 1 else detector
         bar = tqdm(range(start, settings.steps), "training", total=settings.steps, initial=start,
                    disable=None if first else True)
         for step in bar:
@@ -234,8 +249,8 @@ def train(profile: params.Profile, variant: params.Variant, samples, classes: li
             done = step + 1
             if done < settings.steps and (stop or done % settings.save_every == 0):
                 save(done)
-                if bar.disable and first:
-                    print(pace.line(done, settings.steps, row["loss"]), flush=True)
+            if bar.disable and first and (done == settings.steps or pace.due()):
+                print(pace.line(done, settings.steps, row["loss"]), flush=True)
             if stop and done < settings.steps:
                 distributed.end()
                 if first:
@@ -263,6 +278,9 @@ def main() -> None:
     profile = params.apply(profile, models[name])
     k = keypoint_count(profile)
     dataset = datasets.load(profile, profile.train_sets)
+    # training sees boxes only, and each process and worker would hold all outlines
+    dataset = replace(dataset, samples=[replace(sample, polygons=[], areas=None, crowds={})
+                                        for sample in dataset.samples])
     scratch = ROOT / "scratch" / profile.name / name
 
     def snapshot(step, detector):

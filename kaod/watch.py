@@ -16,6 +16,7 @@ class Pace:
         self.began = self.last = time.monotonic()
         self.waited = self.waited_now = self.seconds_now = 0.0
         self.steps = self.photos = self.photos_now = 0
+        self.said = -math.inf
 
     def wait(self, photos):
         """The next batch."""
@@ -40,6 +41,13 @@ class Pace:
     def shown(self, loss: float) -> dict[str, str]:
         """Beside the progress bar."""
         return {"loss": f"{loss:.3f}", "waiting": f"{self.waited / (self.last - self.began):.0%}"}
+
+    def due(self, every: float = 30) -> bool:
+        """Whether it is time for a line: after the first step, then not more often than so many seconds."""
+        if self.last - self.said < every:
+            return False
+        self.said = self.last
+        return True
 
     def line(self, step: int, steps: int, loss: float) -> str:
         """Where there is no bar."""

@@ -31,11 +31,21 @@ def same(first, second) -> bool:
 
 
 def test_each_epoch_shows_every_photo_once():
-    shown = list(train.batches(10, 5, seed=0, start=0, steps=6))
+    shown = list(train.batches([True] * 10, 5, seed=0, start=0, steps=6))
     epochs = [sorted(shown[i] + shown[i + 1]) for i in (0, 2, 4)]
     assert epochs == [list(range(10))] * 3 and shown[:2] != shown[2:4]
-    assert list(train.batches(10, 5, seed=0, start=3, steps=6)) == shown[3:]
-    assert [len(each) for each in train.batches(3, 16, 0, 0, 2)] == [3, 3]
+    assert list(train.batches([True] * 10, 5, seed=0, start=3, steps=6)) == shown[3:]
+    assert [len(each) for each in train.batches([True] * 3, 16, 0, 0, 2)] == [3, 3]
+
+
+def test_a_batch_is_of_wide_or_of_high_photos():
+    """But the last one of an epoch; as many batches as if they were mixed, and no photo twice."""
+    wide = [number % 3 > 0 for number in range(31)]
+    shown = list(train.batches(wide, 4, seed=0, start=0, steps=14))
+    for epoch in (shown[:7], shown[7:]):
+        assert len(set(sum(epoch, []))) == 28 and all(len(each) == 4 for each in epoch)
+        assert all(len({wide[number] for number in each}) == 1 for each in epoch[:6])
+    assert len({wide[batch[0]] for batch in shown[:3]}) == 2  # in no order
 
 
 def test_the_rate_warms_up_and_ends_near_zero(tiny):
@@ -135,7 +145,7 @@ def test_a_checkpoint_of_other_settings_is_moved_aside(run, tmp_path, capsys):
     run(scratch)
     assert [path.name for path in checkpoint.steps(scratch)] == ["step-0000004.pt", "step-0000002.pt"]
     changed, _ = run(scratch, lr=0.002)
-    assert "other settings" in capsys.readouterr().out and checkpoint.steps(tmp_path / "scratch.old")
+    assert "other settings" in capsys.readouterr().out and checkpoint.steps(tmp_path / "scratch.old-1")
     assert same(changed, run(lr=0.002)[0])
     newest = checkpoint.steps(scratch)[0]
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -143,6 +153,29 @@ def test_a_checkpoint_of_other_settings_is_moved_aside(run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "step-0000004.pt is broken" in said and "going on from step 2 " in said
     assert newest.with_suffix(".broken").exists()
+    run(scratch)
+    assert "moved aside to scratch.old-2" in capsys.readouterr().out and checkpoint.steps(tmp_path / "scratch.old-1")
+
+
+def test_a_run_goes_on_with_other_workers_and_saved_as_often_as_one_likes(run, tmp_path, capsys):
+    whole = run()[0]
+    run(tmp_path / "scratch")
+    resumed, _ = run(tmp_path / "scratch", workers=1, save_every=5, keep=1)
+    assert "going on from step 4 " in capsys.readouterr().out and same(whole, resumed)
+
+
+def test_a_weight_that_is_not_a_number_is_named_by_the_losses_it_spoils(run, monkeypatch):
+    """The matching must not stop at it first: it knows neither the step nor the photos."""
+    original = train.model.build
+
+    def poisoned(*given, **named):
+        detector = original(*given, **named)
+        detector.head.regression_head.bbox_reg.bias.data[0] = float("nan")
+        return detector
+
+    monkeypatch.setattr(train.model, "build", poisoned)
+    with pytest.raises(ValueError, match=r"step \d+: the loss is nan: .*'keypoints': nan.*photos: .*jpg"):
+        run()
 
 
 def test_a_loss_that_is_not_finite_names_step_and_photos(run, drawn, monkeypatch):
@@ -278,6 +311,28 @@ def test_bf16_leaves_targets_losses_and_matching_in_float32(tiny, drawn, monkeyp
     assert {loss.dtype for loss in found[1].values()} == {torch.float32}
     assert all(found[1][key].item() == pytest.approx(value.item(), rel=0.05) for key, value in found[0].items())
     assert found[1]["classification"] != found[0]["classification"]  # it did run in bf16
+
+
+def test_frozen_batch_norm_keeps_bf16():
+    norm = model.FrozenNorm(8)
+    norm.weight.uniform_(0.5, 2)
+    norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 8, 5, 5)
+    plain = model.FrozenBatchNorm2d(8)
+    plain.load_state_dict(norm.state_dict())
+    assert torch.equal(norm(x), plain(x)) and norm(x.bfloat16()).dtype == torch.bfloat16
+    assert plain(x.bfloat16()).dtype == torch.float32  # why there is a class of our own
+
+
+def test_lines_come_after_the_first_step_and_then_now_and_then(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    pace, said = watch.Pace("cpu"), []
+    for _ in range(100):
+        now[0] += 1
+        pace.step(4)
+        said.append(pace.due())
+    assert [number for number, due in enumerate(said, 1) if due] == [1, 31, 61, 91]
 
 
 def test_where_compilation_fails_one_line_says_why(run, monkeypatch, capsys):
