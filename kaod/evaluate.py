@@ -24,13 +24,14 @@ from .kinds import ANGLES, available
 
 
 @torch.inference_mode()
-def detect(detector, samples, batch: int, device: str = "cpu") -> list[dict[str, np.ndarray]]:
+def detect(detector, samples, batch: int, device: str = "cpu", workers: int = 0) -> list[dict[str, np.ndarray]]:
     """The model's detections on each sample, best first: boxes (n, 4), scores (n,), labels (n,), and
-    keypoints (n, K, 2) if it has them, in the photo's pixels."""
+    keypoints (n, K, 2) if it has them, in the photo's pixels. workers: processes that decode the photos."""
     found = []
-    photos = datasets.Photos(samples)
-    for start in tqdm(range(0, len(samples), batch), "detecting", disable=None if distributed.rank() == 0 else True):
-        images = [photos[i][0].to(device).float() / 255 for i in range(start, min(start + batch, len(samples)))]
+    photos = torch.utils.data.DataLoader(datasets.Photos(samples), batch, collate_fn=datasets.collate,
+                                         num_workers=workers)
+    for images, _ in tqdm(photos, "detecting", disable=None if distributed.rank() == 0 else True):
+        images = [image.to(device).float() / 255 for image in images]
         found += [{key: value.cpu().numpy() for key, value in each.items()} for each in detector(images)]
     return found
 
@@ -97,7 +98,8 @@ def evaluate_all(profile: params.Profile, name: str, detector, folder: Path,
         dataset = test_set(profile, kind)
         # whole batches are dealt out, since a photo's padding is that of its batch
         batches = [dataset.samples[i:i + batch] for i in range(0, len(dataset.samples), batch)]
-        found = detect(detector, sum(batches[distributed.rank()::distributed.world()], []), batch, device)
+        found = detect(detector, sum(batches[distributed.rank()::distributed.world()], []), batch, device,
+                       profile.train.workers)
         found = sum(distributed.gathered([found[i:i + batch] for i in range(0, len(found), batch)]), [])
         if first:
             results.write(folder / f"{kind}.json", [row for sample, each in zip(dataset.samples, found)

@@ -76,6 +76,16 @@ def test_matching_equals_scipy_and_a_batch_its_problems(count, k, kind, seed):
         assert (losses.match(problem[None])[0] == chosen).all()
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", ["random", "tied", "close"])
+def test_matching_on_a_gpu_costs_what_scipys_does(kind):
+    costs = torch.rand(500, 16, 16)
+    costs = {"random": costs, "tied": (costs * 3).round(), "close": 1 + costs * 1e-5}[kind]
+    found, expected = losses.match(costs.cuda()).cpu(), losses.match(costs)
+    assert (found.sort(1)[0] == torch.arange(16)).all()
+    assert torch.allclose(*(costs.gather(2, columns[..., None]).sum((1, 2)) for columns in (found, expected)))
+
+
 def test_matching_refuses_nan():
     costs = torch.rand(2, 4, 4)
     costs[1, 2, 3] = float("nan")

@@ -5,7 +5,7 @@ import torch
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 
-from kaod import datasets, model, params
+from kaod import datasets, losses, model, params
 
 
 def batch(samples):
@@ -120,9 +120,9 @@ def test_training_gives_every_loss_and_gradient(build, drawn):
     for changes in ({}, {"locations": "all", "reduction": "sum", "normalize": False}, {"supervise_view": True},
                     {"hm": False, "reading": "nearest"}):
         detector = build(**changes).train()
-        losses = detector(*batch(drawn[0]))
-        assert losses.keys() == {"classification", "bbox_regression", "bbox_ctrness", "keypoints", "spread"}
-        sum(losses.values()).backward()
+        found = detector(*batch(drawn[0]))
+        assert found.keys() == {"classification", "bbox_regression", "bbox_ctrness", "keypoints", "spread"}
+        sum(found.values()).backward()
         for name, weight in detector.named_parameters():
             assert weight.grad is not None and torch.isfinite(weight.grad).all(), name
     assert "keypoints" not in build(kpl=False).train()(*batch(drawn[0]))
@@ -132,8 +132,8 @@ def test_training_gives_every_loss_and_gradient(build, drawn):
 def test_photos_without_objects_train(build):
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     for locations in ("foreground", "all"):
-        losses = build(locations=locations).train()([torch.rand(3, 128, 128)] * 2, [empty, dict(empty)])
-        assert all(torch.isfinite(value) for value in losses.values())
+        found = build(locations=locations).train()([torch.rand(3, 128, 128)] * 2, [empty, dict(empty)])
+        assert all(torch.isfinite(value) for value in found.values())
 
 
 def oblong(count: int = 2):
@@ -149,12 +149,68 @@ def test_at_the_identity_the_second_view_is_the_first(build, locations):
     assert build(locations=locations).train()(*oblong())["keypoints"] > 1e-4
 
 
+ODD = [(611, 397), (389, 605), (513, 257)]  # width and height: three sizes, padded to one
+
+
+def paired(detector, T, first, second):
+    """`pairs` over all locations of photos of the sizes ODD, with the keypoints (photo, location, K, 2) in pixels that
+    first(o) and second(o) give for their locations o (L, 2); and o."""
+    detector.transform.min_size, detector.transform.max_size = (384,), 640
+    images, _ = detector.transform([torch.rand(3, height, width).double() for width, height in ODD])
+    grids = [tuple(side // stride for side in images.tensors.shape[2:]) for stride in model.STRIDES]
+    anchors = detector.anchor_generator(images, [torch.zeros(3, 1, *grid).double() for grid in grids])[0]
+    o, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    sizes = torch.tensor([(w, h) for h, w in images.image_sizes]).double()
+    T = T(sizes)
+    views = [{"offsets": (points(o, T) - o[:, None]) / size[:, None]} for points in (first, second)]
+    nothing = torch.zeros(0, dtype=torch.int64)
+    settings = replace(detector.settings, locations="all")
+    pairs = detector.pairs(*views, T, sizes, nothing, nothing, torch.zeros(0, 4).double(), anchors, grids, settings)
+    return pairs, o, grids
+
+
+@pytest.mark.parametrize("angle", [-170.0, -30.0, 12.5, 90.0])
+def test_the_field_of_places_read_at_t_of_o_is_t_of_o(build, angle):
+    """P(o) = o on the second view: every half pixel that is lost shows. On all levels, of odd and padded photos."""
+    (_, read, T, mask, _), o, grids = paired(
+        build(), lambda sizes: model.rigid(torch.full((3,), angle).double(), 0.05 * sizes, sizes / 2),
+        lambda o, T: o[None, :, None].expand(3, -1, 8, -1), lambda o, T: o[None, :, None].expand(3, -1, 8, -1))
+    place = model.transform(T, o.repeat(3, 1)[:, None])[:, 0]
+    level = torch.arange(5).repeat_interleave(torch.tensor([h * w for h, w in grids])).repeat(3)
+    last = torch.tensor([((w - 1) * s, (h - 1) * s) for (h, w), s in zip(grids, model.STRIDES)])[level]
+    between = ((place >= 0) & (place <= last)).all(1)  # beyond the outermost locations there is nothing to read
+    assert (read - place[:, None])[between].abs().max() < 1e-4
+    assert set(level[between & mask].tolist()) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_equivariant_detector_has_no_keypoint_loss(build, seed):
+    """Keypoints that are constant over an object and turn with it, in any order on the second view."""
+    generator = torch.Generator().manual_seed(seed)
+    points = 100 + 200 * torch.rand(3, 1, 8, 2, dtype=torch.float64, generator=generator)
+    orders = [torch.arange(8), *(torch.randperm(8, generator=generator).roll(1) for _ in range(2))]
+
+    def chosen(sizes):
+        turns = 360 * torch.rand(3, dtype=torch.float64, generator=generator)
+        return model.rigid(turns, 0.2 * (torch.rand(3, 2, generator=generator) - 0.5) * sizes, sizes / 2)
+
+    detector = build()
+    for order in orders:
+        (P, P_T, T, mask, area), *_ = paired(
+            detector, chosen, lambda o, T: points.expand(-1, len(o), -1, -1),
+            lambda o, T, order=order: model.transform(T[:, None], points)[:, :, order].expand(-1, len(o), -1, -1))
+        assert mask.sum() > 1000
+        matched, plain = (losses.keypoint_loss(P, P_T, T, mask, area, hm, detector.settings) for hm in (True, False))
+        assert matched < 1e-12
+        assert plain < 1e-12 if torch.equal(order, orders[0]) else plain > 1e-3
+
+
 def test_the_weight_of_the_keypoint_loss_is_beta(build):
-    losses = []
+    found = []
     for beta in (1.0, 5.0):
         torch.manual_seed(0)
-        losses.append(build(beta=beta).train()(*oblong())["keypoints"])
-    assert losses[1].item() == pytest.approx(5 * losses[0].item(), rel=1e-5)
+        found.append(build(beta=beta).train()(*oblong())["keypoints"])
+    assert found[1].item() == pytest.approx(5 * found[0].item(), rel=1e-5)
 
 
 def test_the_padding_of_a_batch_is_in_no_keypoint_loss(build):
@@ -232,16 +288,21 @@ def test_one_keypoint_is_refused(build):
         build(k=1)
 
 
-def test_pretrained_backbones(tiny, monkeypatch):
-    settings = replace(tiny[0].model, weights="imagenet")
+@pytest.mark.parametrize("name, width", [("resnet18", 512), ("resnet50", 2048), ("resnet101", 2048)])
+def test_pretrained_backbones(tiny, monkeypatch, name, width):
+    settings = replace(tiny[0].model, backbone=name, weights="imagenet")
     offline = model.backbone(settings, fetch=False)  # as a checkpoint wants it: no download
     assert not any(weight.requires_grad for weight in offline.body.conv1.parameters())
+    assert offline.fpn.inner_blocks[-1][0].in_channels == width
+    assert {type(part) for part in offline.body.modules() if "Norm" in type(part).__name__} == {model.FrozenNorm}
+    levels = offline.eval()(torch.rand(1, 3, 128, 128)).values()
+    assert [level.shape[-1] for level in levels] == [16, 8, 4, 2, 1]
 
     def refuse(*_, **__):
         raise OSError("no network")
 
     monkeypatch.setattr(model, "get_model", refuse)
-    with pytest.raises(RuntimeError, match=r"resnet18.*https?://.*checkpoints"):
+    with pytest.raises(RuntimeError, match=rf"{name}.*https?://.*checkpoints"):
         model.backbone(settings)
 
 
