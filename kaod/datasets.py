@@ -157,8 +157,13 @@ def voc_files(root: Path, name: str) -> tuple[Path, Path, list[str]]:
     listing = root / folder / "ImageSets" / "Main" / f"{list_name}.txt"
     if not folder or not listing.is_file():
         raise ValueError(f"{listing}: no such file (the set {name!r} of the VOC layout at {root})")
-    lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
-    return root / folder, listing, [re.sub(r"\s+-?[01]$", "", line) for line in lines]  # a class's lists have flags
+    annotations = root / folder / "Annotations"
+    stems = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+    for number, line in enumerate(stems):
+        bare = re.sub(r"\s+-?[01]$", "", line)  # a class's lists have flags; but a photo may be called "photo 1"
+        if bare != line and (annotations / f"{bare}.xml").is_file() and not (annotations / f"{line}.xml").is_file():
+            stems[number] = bare
+    return root / folder, listing, stems
 
 
 def _parse_voc(path: Path):
@@ -198,12 +203,17 @@ def voc_classes(root: Path, sets: list[str], faults: list[str] | None = None) ->
 
 
 def read_voc(root: Path, name: str, classes: list[str], faults: list[str] | None = None) -> list[Sample]:
-    """Polygons come from Polygons/*.json where the folder exists (VOC itself has none).
+    """A photo is found by the name of its annotation file, else by the <filename> in it. Polygons come from
+    Polygons/*.json where the folder exists (VOC itself has none).
 
     faults: a list that takes one line for each thing that is wrong, which is then left out; None: the first
     such line is raised as a ValueError.
     """
     folder, _, stems = voc_files(root, name)
+    photos: dict[str, list[str]] = {}
+    for photo in sorted((folder / "JPEGImages").glob("*")):
+        if photo.suffix.lower() in Image.registered_extensions():
+            photos.setdefault(photo.stem, []).append(photo.name)
     samples = []
     for stem in stems:
         path = folder / "Annotations" / f"{stem}.xml"
@@ -212,6 +222,8 @@ def read_voc(root: Path, name: str, classes: list[str], faults: list[str] | None
         except ValueError as error:
             _fault(faults, str(error))
             continue
+        namesakes = photos.get(stem, [photo])  # a photo has its annotation's name; a <filename> may be out of date
+        photo = photo if photo in namesakes else namesakes[0]
         polygons = [[] for _ in objects]
         outlines = folder / "Polygons" / f"{stem}.json"
         if outlines.is_file():
@@ -290,7 +302,11 @@ def coco_photos(root: Path, name: str) -> Path:
     return root / found[1]
 
 
-def _parse_coco(path: Path) -> dict:
+def _parse_coco(root: Path, name: str) -> dict:
+    path = root / name
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; in the COCO layout at {root} it has the annotations of the photos in "
+                         f"{coco_photos(root, name)}")
     content = files.read_json(path)
     lists = [content.get(key) for key in ("images", "annotations", "categories")] if isinstance(content, dict) else [0]
     if not all(isinstance(each, list) and all(isinstance(item, dict) for item in each) for each in lists):
@@ -307,7 +323,7 @@ def coco_categories(root: Path, *names: str) -> list[dict]:
     a name twice."""
     found: dict[int, str] = {}
     for name in names:
-        for item in _parse_coco(root / name)["categories"]:
+        for item in _parse_coco(root, name)["categories"]:
             if found.setdefault(item["id"], item["name"]) != item["name"]:
                 raise ValueError(f"{root / name}: category {item['id']} is {item['name']!r}, but elsewhere "
                                  f"{found[item['id']]!r}")
@@ -317,26 +333,56 @@ def coco_categories(root: Path, *names: str) -> list[dict]:
     return [{"id": number, "name": found[number]} for number in sorted(found)]
 
 
-def _outlines(segmentation, size: tuple[int, int]) -> list[np.ndarray]:
-    """An object's outlines (V, 2) from COCO's polygons, or traced from its run-length mask."""
+def decode(segmentation: dict, size: tuple[int, int]) -> np.ndarray:
+    """COCO's run-length mask of a photo of `size` (w, h): (h, w), bool. Raises ValueError if it is not one."""
+    counts, (width, height) = segmentation.get("counts"), size
+    if segmentation.get("size") != [height, width]:
+        raise ValueError(f"its run-length mask has the size {segmentation.get('size')}, its photo [{height}, {width}]")
+    if isinstance(counts, list):
+        if min(counts, default=0) < 0 or sum(counts) != width * height:
+            raise ValueError(f"the counts of its run-length mask do not sum up to {width * height:,} pixels")
+        segmentation = rle.frPyObjects(segmentation, height, width)
+    return rle.decode(segmentation).astype(bool)
+
+
+def encode(mask: np.ndarray) -> dict:
+    """COCO's run-length mask of a mask (h, w), ready for JSON."""
+    found = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": found["counts"].decode()}
+
+
+def _outlines(item: dict, size: tuple[int, int]) -> list[np.ndarray]:
+    """An annotation's outlines (V, 2) from COCO's polygons, or traced from its run-length mask; none of a crowd's mask.
+
+    Raises ValueError where a polygon has half a point, or one that is nowhere, or where the mask is not the photo's.
+    """
+    segmentation = item.get("segmentation")
     if isinstance(segmentation, list):
-        return [np.array(part, np.float64).reshape(-1, 2) for part in segmentation]
+        parts = [np.array(part, np.float64) for part in segmentation]
+        if not all(part.ndim == 1 and len(part) % 2 == 0 and np.isfinite(part).all() for part in parts):
+            raise ValueError("a polygon of its segmentation is not a list of an even number of finite coordinates")
+        return [part.reshape(-1, 2) for part in parts]
     if not isinstance(segmentation, dict):
         return []
-    if isinstance(segmentation.get("counts"), list):
-        segmentation = rle.frPyObjects(segmentation, size[1], size[0])
-    return [shapely.get_coordinates(part.exterior)[:-1]
-            for part in shapely.get_parts(trace(rle.decode(segmentation).astype(bool)))]
+    mask = decode(segmentation, size)
+    return [] if item.get("iscrowd", 0) else [
+        shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(trace(mask))]
 
 
 def read_coco(root: Path, name: str, category_ids: list[int], faults: list[str] | None = None) -> list[Sample]:
     """Crowds (iscrowd: 1, run-length masks) are ignored objects without polygons; other objects' run-length masks
     are traced. faults: see `read_voc`."""
     path, photos = root / name, coco_photos(root, name)
-    content = _parse_coco(path)
+    content = _parse_coco(root, name)
     labels = {category: index + 1 for index, category in enumerate(category_ids)}
-    by_image: dict[int, list] = {image["id"]: [] for image in content["images"]}
-    sizes = {image["id"]: (image.get("width"), image.get("height")) for image in content["images"]}
+    images = {}
+    for image in content["images"]:
+        if image["id"] in images:
+            _fault(faults, f"{path}: image id {image['id']!r} occurs twice, for {images[image['id']].get('file_name')} "
+                           f"and {image.get('file_name')}")
+        else:
+            images[image["id"]] = image
+    by_image: dict[int | str, list] = {number: [] for number in images}
     for item in content["annotations"]:
         image, number = item.get("image_id"), item.get("id")
         known = isinstance(image, (int, str)) and isinstance(item.get("category_id"), int)
@@ -344,36 +390,36 @@ def read_coco(root: Path, name: str, category_ids: list[int], faults: list[str] 
             _fault(faults, f"{path}: annotation {number} names an unknown image or category")
             continue
         try:
+            size = images[image].get("width"), images[image].get("height")
             x, y, width, height = map(float, item["bbox"])
             float(item.get("area", 0))
-            wrong = _box_fault((x, y, x + width, y + height), sizes[image])
-        except (KeyError, TypeError, ValueError) as error:
+            wrong = _box_fault((x, y, x + width, y + height), size)
+            outlines = [] if wrong else _outlines(item, size)
+        except ValueError as error:
+            wrong = str(error)
+        except (KeyError, TypeError) as error:
             wrong = f"it or its image is broken: {type(error).__name__} {error}"
         if wrong:
             _fault(faults, f"{path}: annotation {number}: {wrong}")
         else:
-            by_image[image].append(item)
+            by_image[image].append((item, outlines))
     samples = []
-    for image in content["images"]:
+    for number, image in images.items():
         try:
-            items = by_image[image["id"]]
+            items = [item for item, _ in by_image[number]]
             boxes = np.array([item["bbox"] for item in items], np.float64).reshape(-1, 4)
             boxes[:, 2:] += boxes[:, :2]
-            size = int(image["width"]), int(image["height"])
             crowd = [bool(item.get("iscrowd", 0)) for item in items]
             samples.append(Sample(
-                photos / image["file_name"], size, boxes.astype(np.float32),
+                photos / image["file_name"], (int(image["width"]), int(image["height"])), boxes.astype(np.float32),
                 np.array([labels[item["category_id"]] for item in items], np.int64),
-                np.array(crowd, bool), [_outlines(None if ignored and isinstance(item.get("segmentation"), dict)
-                                                  else item.get("segmentation"), size)
-                                        for item, ignored in zip(items, crowd)], image["id"],
+                np.array(crowd, bool), [outlines for _, outlines in by_image[number]], number,
                 np.array([item.get("area", (x2 - x1) * (y2 - y1)) for item, (x1, y1, x2, y2) in zip(items, boxes)],
                          np.float64),
-                {number: item["segmentation"] for number, item in enumerate(items)
-                 if crowd[number] and isinstance(item.get("segmentation"), dict)}))
+                {index: item["segmentation"] for index, item in enumerate(items)
+                 if crowd[index] and isinstance(item.get("segmentation"), dict)}))
         except (KeyError, TypeError, ValueError) as error:
-            _fault(faults, f"{path}: image {image['id']} or one of its annotations is broken: "
-                           f"{type(error).__name__} {error}")
+            _fault(faults, f"{path}: image {number} is broken: {type(error).__name__} {error}")
     return samples
 
 

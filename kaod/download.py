@@ -35,9 +35,12 @@ PAUSE = 1  # seconds before the second of them, twice as long before each furthe
 def fetch(url: str, path: Path, md5: str, size: int) -> None:
     """The archive at `url` as `path`, resumed by HTTP Range from `path`.part, checked before it gets its name.
 
-    Raises ValueError that names the URL: wrong checksum (the file is dropped), or five times in a row no answer, an
-    error of the server or a connection that brought nothing (what came so far is kept for the next run).
+    Raises ValueError that names the URL: wrong checksum (the file is dropped), or, with what came so far kept for the
+    next run, something else than the archive, or five times in a row no answer, an error of the server that may pass
+    (others count at once) or a connection that brought nothing.
     """
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url}: expected a URL that starts with http:// or https://")
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -51,9 +54,11 @@ def fetch(url: str, path: Path, md5: str, size: int) -> None:
             if status == 416:  # nothing left to send: the checksum decides
                 break
             failed = 1 if _size(part) > before else failed + 1
-            if failed == TRIES or (status and status < 500):
-                said = f"the server answered {status} {error.reason}" if status else (
-                    f"{error or type(error).__name__}, {TRIES} times")
+            said = f"the server answered {status} {error.reason}" if status else (
+                f"{error or type(error).__name__}, {TRIES} times")
+            if status and status < 500 and status not in (408, 429):  # too slow, too often: may pass
+                raise ValueError(f"{url}: {said}") from None
+            if failed == TRIES:
                 raise ValueError(f"{url}: {said}; run again to go on from {_size(part):,} bytes") from None
             time.sleep(PAUSE * 2 ** (failed - 1))
     found = files.digest(part)
@@ -75,6 +80,10 @@ def _continue(url: str, part: Path, size: int) -> None:
         resumed = answer.status == 206
         if have and resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise OSError(f"asked for bytes from {have}, got {answer.headers.get('Content-Range')!r}")
+        length, kind = answer.headers.get("Content-Length"), answer.headers.get_content_type()
+        if not resumed and (length not in (None, str(size)) or kind == "text/html"):  # as of a login page
+            raise ValueError(f"{url}: expected {size:,} bytes; the server sends {length or 'unknown'}, of type {kind}"
+                             + (f"; {part} is kept" if have else ""))
         with open(part, "ab" if resumed else "wb") as file, tqdm(
                 total=size, initial=have if resumed else 0, unit="B", unit_scale=True, desc=part.stem,
                 disable=None) as bar:
@@ -86,35 +95,36 @@ def _continue(url: str, part: Path, size: int) -> None:
 
 
 def unpack(archive: Path, folder: Path, strip: str = "") -> None:
-    """A tar or zip into `folder`, without the leading folder `strip`; all members are checked before the first one.
+    """A tar, or a zip if it is named so, into `folder`, without the leading folder `strip`; where all members would go
+    is checked before the first one.
 
     Raises ValueError that names a member which would leave the folder, or is neither a file nor a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
-    def check(name: str, plain: bool):
-        if Path(name).is_absolute() or not (folder / name).resolve().is_relative_to(folder.resolve()):
+    def place(name: str, plain: bool) -> str:
+        goal = name.removeprefix(f"{strip}/") if strip else name
+        if Path(goal).is_absolute() or not (folder / goal).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{archive}: member {name!r} would leave {folder}")
         if not plain:
             raise ValueError(f"{archive}: member {name!r} is neither a file nor a folder")
+        return goal
 
     try:
-        if zipfile.is_zipfile(archive):
+        if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as content:
-                for member in content.infolist():
+                members = [member for member in content.infolist() if member.filename.strip("/") != strip]
+                for member in members:
                     kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive tells none
-                    check(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
-                for member in tqdm(content.infolist(), f"unpacking {archive.name}", disable=None):
+                    member.filename = place(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                for member in tqdm(members, f"unpacking {archive.name}", disable=None):
                     content.extract(member, folder)
         else:
             with tarfile.open(archive) as content:
-                members = content.getmembers()
+                members = [member for member in content.getmembers() if member.name.strip("/") != strip]
                 for member in members:
-                    check(member.name, member.isfile() or member.isdir())
+                    member.name = place(member.name, member.isfile() or member.isdir())
                 for member in tqdm(members, f"unpacking {archive.name}", disable=None):
-                    if strip and member.name.strip("/") == strip:
-                        continue
-                    member.name = member.name.removeprefix(f"{strip}/") if strip else member.name
                     content.extract(member, folder, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise ValueError(f"{archive}: {error}") from None
@@ -131,11 +141,15 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
     if profile.name not in archives:
         raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead: "
                          f"`-S {profile.name}.root=FOLDER`")
+    remove_links(profile.folder)
     wanted = []
     for archive in archives[profile.name]:
         marker = profile.folder / f".unpacked-{archive['md5']}"
-        if not marker.exists():
-            wanted.append((archive, marker, profile.folder / archive["url"].rsplit("/", 1)[-1]))
+        path = profile.folder / archive["url"].rsplit("/", 1)[-1]
+        if marker.exists():
+            path.unlink(missing_ok=True)  # the earlier run was stopped just before it did
+        else:
+            wanted.append((archive, marker, path))
     profile.folder.mkdir(parents=True, exist_ok=True)
     # each archive goes when it is unpacked, and photos hardly shrink: room for all, and for the largest once more
     sizes = [archive["size"] for archive, _, _ in wanted]
@@ -155,13 +169,20 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
 
 
 def draw(profile: params.Profile) -> None:
-    """Draws into a temporary folder, then renames: an interrupted run leaves no half a data set."""
+    """Draws into a temporary folder, then renames: an interrupted run leaves no half a data set.
+
+    Raises ValueError where there is a download, which it would replace.
+    """
+    for marker in (".unpacked-*", "*.part"):
+        for path in profile.folder.glob(marker):
+            raise ValueError(f"{profile.folder}: holds a download ({path.name}), which drawn photos would replace; "
+                             "please move that folder away")
     profile.folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=profile.folder.parent) as temporary:
-        shapes.write(temporary, profile.draw, profile.train_sets + profile.test_sets)
+        drawn = Path(temporary) / "drawn"
+        shapes.write(drawn, profile.draw, profile.train_sets + profile.test_sets)
         shutil.rmtree(profile.folder, ignore_errors=True)
-        os.chmod(temporary, 0o755)
-        shutil.copytree(temporary, profile.folder)
+        drawn.rename(profile.folder)
 
 
 def annotation_files(profile: params.Profile, name: str) -> list[Path]:
@@ -183,17 +204,49 @@ def outline_files(profile: params.Profile, name: str) -> list[Path]:
     return [path for path in places if path.is_file()]
 
 
+def _below(folder: Path) -> list[Path]:
+    """All files and links below a folder, and all folders, each after what is in it."""
+    return [Path(place, name) for place, folders, names in os.walk(folder, topdown=False) for name in names + folders]
+
+
+def _linked(path: Path, folder: Path) -> bool:
+    """Whether `link` made this path: a link to annotations, outlines or a mask in the same place below another root."""
+    return path.is_symlink() and path.suffix in (".txt", ".xml", ".json", ".png") and os.readlink(path).endswith(
+        f"/{path.relative_to(folder)}")
+
+
+def remove_links(folder: Path) -> None:
+    """Takes away the links that an earlier `link` left below `folder`, and the folders that this empties."""
+    for path in _below(folder):
+        if _linked(path, folder):
+            path.unlink()
+            for parent in path.parents:
+                if parent == folder or any(parent.iterdir()):
+                    break
+                parent.rmdir()
+
+
 def link(profile: params.Profile) -> None:
     """datasets/<profile>/ as links to the annotations, outlines and masks of the user's own copy.
 
     DVC hashes what a link to a file points to, so that it sees when the user's files change (not when outlines or
     masks come that were not there); it would neither follow a link to a folder nor let a stage depend on a path that
-    only one profile has.
+    only one profile has. Raises ValueError, with nothing touched, where the copy is in datasets/<profile>/ or around
+    it, or something else than links is there.
     """
-    shutil.rmtree(profile.folder, ignore_errors=True)
+    folder = profile.folder
+    if profile.data.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(profile.data):
+        raise ValueError(f"params.yaml: {profile.name}.root: {profile.data} is, lies in or holds {folder}, where links "
+                         "to your own copy are made; please move the copy elsewhere")
+    for path in _below(folder):
+        ours = _linked(path, folder) or path in (folder / "manifest.json", folder / "faults.txt")
+        if not ours and (path.is_symlink() or not path.is_dir()):
+            raise ValueError(f"{folder}: holds files that are no links to your own copy ({path.relative_to(folder)}); "
+                             "please move that folder away, so that nothing is lost")
+    remove_links(folder)
     for name in profile.train_sets + profile.test_sets:
         for path in annotation_files(profile, name) + outline_files(profile, name):
-            place = profile.folder / path.relative_to(profile.data)
+            place = folder / path.relative_to(profile.data)
             place.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file() and not place.is_symlink():  # the manifest names what is missing
                 place.symlink_to(path)
@@ -214,7 +267,8 @@ def manifest(profile: params.Profile) -> dict:
 
     Classes are those of the training sets. Every annotation is checked and every photo decoded, so that no training
     stops at a broken file in its middle. Raises ValueError that lists what is wrong; with `skip_bad` that is
-    reported, and left out: "faults" has one line for each, "skipped" the photos that cannot be used.
+    reported, and left out: "faults" has one line for each, "skipped" the photos that cannot be used. Either way
+    faults.txt beside the manifest has them all.
     """
     root, faults, skipped = profile.data, [], []
     if profile.layout == "voc":
@@ -241,8 +295,12 @@ def manifest(profile: params.Profile) -> dict:
                       "objects": sum(len(sample.labels) for sample in samples),
                       "annotations_md5": hashed.hexdigest()}
     faults = list(dict.fromkeys(faults))  # a photo may be in two sets
+    listing = profile.folder / "faults.txt"
+    listing.unlink(missing_ok=True)
     if faults:
-        listed = "\n".join(faults[:20] + ([f"… and {len(faults) - 20} more"] if len(faults) > 20 else []))
+        files.write_bytes(listing, "".join(f"{line}\n" for line in faults).encode())
+        more = [f"… and {len(faults) - 20} more; all are in {listing}"] if len(faults) > 20 else []
+        listed = "\n".join(faults[:20] + more)
         if not profile.skip_bad:
             raise ValueError(f"{root}: {len(faults)} faults in the data ({profile.name}.skip_bad: true in params.yaml "
                              f"would leave them out):\n{listed}")

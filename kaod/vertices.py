@@ -105,5 +105,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"kaod.vertices: {error}")

@@ -9,7 +9,8 @@ Each is written in the layout of its source, with annotations of its own, so tha
 evaluated on it; and, whatever the layout, as one COCO file KIND.json beside it, also for -st. Ground truth: where an
 object's outlines are known, the box of the transformed outlines; else the box of the transformed corners of its box,
 which is too large, and, as a second set with the same photos, rt-ellipse, the box of the transformed ellipse
-inscribed in it. (VOC has masks of some photos, but without their rim; corners are used throughout.)
+inscribed in it. (VOC has masks of some photos, but without their rim; corners are used throughout.) A crowd's
+run-length mask is moved as a mask, so that what is ignored does not grow.
 
 An object with less than `min_area` of its area left in the frame is ignored. In VOC's layout it is `difficult`:
 finding it counts for nothing. In COCO's it is `iscrowd`: any number of detections with half of their own area in it
@@ -35,7 +36,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from . import datasets, files, params, plots
-from .geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, transform, warp_images
+from .geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, trace, transform, warp_images
 from .kinds import ANGLES, KINDS, NAMES, available, turned
 
 
@@ -89,26 +90,39 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
     rings = transform(T, corners(source)).numpy()
     loose = np.concatenate((rings.min(1), rings.max(1)), 1)
     tight = ellipse_boxes(T.expand(len(source), 2, 3), source).numpy() if ellipse else loose
-    boxes, labels, ignore, polygons = [], [], [], []
-    for ring, box, inner, label, was_ignored, parts in zip(rings, loose, tight, sample.labels, sample.ignore,
-                                                           sample.polygons):
-        moved = [transform(T, torch.from_numpy(np.asarray(part, np.float64))).numpy() for part in parts]
-        whole = polygon(moved)
+
+    def move(points):
+        return transform(T, torch.from_numpy(np.asarray(points, np.float64))).numpy()
+
+    boxes, labels, ignore, polygons, crowds = [], [], [], [], {}
+    for index, (ring, box, inner, label, was_ignored, parts) in enumerate(zip(
+            rings, loose, tight, sample.labels, sample.ignore, sample.polygons)):
+        crowd = sample.crowds.get(index)
+        if crowd:
+            mask = datasets.decode(crowd, sample.size)
+            whole = shapely.make_valid(shapely.transform(trace(mask), move))
+        else:
+            whole = polygon([move(part) for part in parts])
         known = whole.area > 0  # else the outline is no more than a line
         if not known:
             whole = shapely.Polygon(ring)
-        left = whole.intersection(frame)
+        # without the lines and points where an outline runs along the frame
+        left = shapely.MultiPolygon([part for part in shapely.get_parts(whole.intersection(frame))
+                                     if part.geom_type == "Polygon"])
         box, inner = np.tile(left.bounds, (2, 1)) if known else np.clip((box, inner), 0, np.tile(size, 2))
         if left.area == 0 or (box[2:] - box[:2]).min() < 0.02:  # nothing left, to the hundredths that files keep
             continue
+        if crowd:
+            crowds[len(boxes)] = datasets.encode(shapely.contains_xy(left, *np.meshgrid(
+                np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)))
         boxes.append(inner if (inner[2:] - inner[:2]).min() >= 0.02 else box)
         labels.append(label)
         ignore.append(was_ignored or left.area < min_area * whole.area)
-        polygons.append([np.round(shapely.get_coordinates(part.exterior)[:-1], 2) for part in shapely.get_parts(left)
-                         if part.geom_type == "Polygon"] if known else [])
+        polygons.append([np.round(shapely.get_coordinates(part.exterior)[:-1], 2) for part in left.geoms]
+                        if known and not crowd else [])
     return replace(sample, size=size, boxes=np.array(boxes, np.float32).reshape(-1, 4),
                    labels=np.array(labels, np.int64), ignore=np.array(ignore, bool), polygons=polygons, areas=None,
-                   crowds={})
+                   crowds=crowds)
 
 
 def sources(profile: params.Profile, kind: str) -> dict[str, datasets.DataSet]:
@@ -184,5 +198,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         sys.exit(f"kaod.warp: {error}")

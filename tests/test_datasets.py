@@ -79,11 +79,15 @@ def test_broken_photos_are_named(devkit):
         only.image()
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
-def test_any_colour_mode_becomes_rgb(tmp_path, mode):
-    Image.new(mode, (30, 20)).save(tmp_path / "photo.jpg")
+@pytest.mark.parametrize("mode, ink, rgb", [("L", 90, (90, 90, 90)), ("RGB", (255, 0, 0), (255, 0, 0)),
+                                            ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+                                            ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+                                            ("CMYK", (0, 0, 0, 100), (155, 155, 155))])
+def test_any_colour_mode_becomes_rgb(tmp_path, mode, ink, rgb):
+    Image.new(mode, (30, 20), ink).save(tmp_path / "photo.jpg", quality=95)
     image, _ = datasets.Photos([sample([], [], size=(30, 20), path=tmp_path / "photo.jpg")])[0]
     assert image.shape == (3, 20, 30)
+    assert (image.int() - torch.tensor(rgb)[:, None, None]).abs().max() <= 3  # which JPEG loses
 
 
 def test_both_layouts_come_back_as_written(tmp_path, drawn):
@@ -310,3 +314,85 @@ def test_odd_coco_files_end_in_one_line_that_names_them(tmp_path, content):
     with pytest.raises(ValueError, match="instances_x.json"):
         datasets.coco_categories(tmp_path, "annotations/instances_x.json")
         datasets.read_coco(tmp_path, "annotations/instances_x.json", [3])
+
+
+def test_flags_are_left_out_of_a_classs_list_but_a_number_in_a_name_is_not(devkit):
+    """VOC's class lists have two columns, a photo's name and -1, 0 or 1; a photo may be called "photo 1"."""
+    folder = devkit / "VOC2007"
+    for stem in ("photo 1", "photo"):
+        (folder / "Annotations" / f"{stem}.xml").write_text(QUIRKS)
+    (folder / "ImageSets" / "Main" / "test.txt").write_text("photo 1\n1 -1\n1  1\nphoto 0\nno 1\n")
+    assert datasets.voc_files(devkit, "VOC2007/test")[2] == ["photo 1", "1", "1", "photo", "no 1"]
+
+
+def test_a_photo_has_its_annotations_name_even_if_its_filename_is_stale(devkit):
+    """As after renaming: two annotations say 1.jpg."""
+    folder = devkit / "VOC2007"
+    (folder / "Annotations" / "2.xml").write_text(QUIRKS)
+    (folder / "ImageSets" / "Main" / "test.txt").write_text("1\n2\n")
+
+    def photos():
+        return [each.path.name for each in datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])]
+
+    assert photos() == ["1.jpg", "1.jpg"]  # no photo is called 2: what the file says holds
+    Image.new("RGB", (50, 40)).save(folder / "JPEGImages" / "2.png")
+    assert photos() == ["1.jpg", "2.png"]
+    for name in ("1.bmp", "2.json"):  # of several namesakes it is the one that the annotation names; and a photo
+        (folder / "JPEGImages" / name).touch()
+    assert photos() == ["1.jpg", "2.png"]
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A function that writes a COCO file of two photos of 50×40 pixels, 1 with annotations that have the given
+    segmentations, numbered from 1, and reads it: (samples, faults)."""
+    def read(*segmentations, images=({"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}), **more):
+        path = tmp_path / "annotations" / "instances_x.json"
+        files.write_json(path, {
+            "images": [image | {"width": 50, "height": 40} for image in images],
+            "categories": [{"id": 3, "name": "cat"}],
+            "annotations": [{"id": number, "image_id": 1, "category_id": 3, "bbox": [10, 5, 30, 20],
+                             "segmentation": each, **more} for number, each in enumerate(segmentations, 1)]})
+        faults = []
+        samples = datasets.read_coco(tmp_path, "annotations/instances_x.json", [3], faults)
+        if faults:  # by default the first is raised
+            with pytest.raises(ValueError) as error:
+                datasets.read_coco(tmp_path, "annotations/instances_x.json", [3])
+            assert str(error.value) == faults[0]
+        return samples, [line.removeprefix(f"{path}: ") for line in faults]
+
+    return read
+
+
+TRIANGLE = [10, 5, 40, 5, 40, 25]
+
+
+@pytest.mark.parametrize("crowd", [0, 1])
+@pytest.mark.parametrize("wrong, message", [
+    ([[10, 5, float("nan"), 5, 40, 25]], "a polygon of its segmentation"),
+    ([[10, 5, float("inf"), 5, 40, 25]], "a polygon of its segmentation"),
+    ([TRIANGLE, [10, 5, 40, 5, 40]], "a polygon of its segmentation"), (TRIANGLE, "a polygon of its segmentation"),
+    ([["x", 5, 40, 5, 40, 25]], "could not convert"),
+    ({"size": [50, 40], "counts": [2000]}, "its run-length mask has the size [50, 40], its photo [40, 50]"),
+    ({"size": [40, 50], "counts": [100, 20]}, "the counts of its run-length mask"),
+    ({"size": [40, 50], "counts": "abc"}, "Invalid RLE"), ({"size": [40, 50]}, "it or its image is broken")])
+def test_an_impossible_segmentation_is_one_fault_of_its_annotation(coco, wrong, message, crowd):
+    (first, second), faults = coco([TRIANGLE], wrong, [TRIANGLE], iscrowd=crowd)
+    assert len(faults) == 1 and faults[0].startswith(f"annotation 2: {message}")
+    assert len(first.boxes) == 2 and len(second.boxes) == 0  # neither the photo nor its other objects are lost
+
+
+def test_an_image_id_that_occurs_twice_in_a_file_is_a_fault(coco):
+    """Else both photos had the annotations of both. The later one is left out."""
+    twice = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}, {"id": 1, "file_name": "c.jpg"}]
+    samples, faults = coco([TRIANGLE], images=twice)
+    assert faults == ["image id 1 occurs twice, for a.jpg and c.jpg"]
+    assert [(each.path.name, len(each.boxes)) for each in samples] == [("a.jpg", 1), ("b.jpg", 0)]
+
+
+def test_a_missing_coco_file_says_what_belongs_there(tmp_path):
+    with pytest.raises(ValueError) as error:
+        datasets.coco_categories(tmp_path, "annotations/instances_mine.json")
+    assert str(error.value) == (
+        f"{tmp_path}/annotations/instances_mine.json: no such file; in the COCO layout at {tmp_path} it has the "
+        f"annotations of the photos in {tmp_path}/mine")

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import io
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kaod import datasets, geometry, metrics, params, warp
+from kaod import datasets, geometry, kinds, metrics, params, warp
 
 BOX, FAR = (10, 10, 30, 30), (60, 60, 80, 80)
 
@@ -244,29 +245,46 @@ def without_twins(each):
                    polygons=[each.polygons[i] for i in first], areas=None, crowds={})
 
 
-def load(shared, folder: str) -> tuple[datasets.DataSet, str]:
-    if folder == "VOCdevkit":
-        classes = datasets.voc_classes(shared / folder, ["VOC2007/trainval"])
-        return datasets.DataSet(classes, list(range(1, 21)),
-                                datasets.read_voc(shared / folder, "VOC2007/test", classes)), "voc"
-    name = "annotations/instances_val2017.json" if folder == "coco" else "annotations/instances_val.json"
-    categories = datasets.coco_categories(shared / folder, name)
+@functools.lru_cache
+def load(root, name: str) -> tuple[datasets.DataSet, str]:
+    """A set of real photos, and its layout."""
+    if root.name == "VOCdevkit":
+        classes = datasets.voc_classes(root, ["VOC2007/trainval"])
+        return datasets.DataSet(classes, list(range(1, 21)), datasets.read_voc(root, name, classes)), "voc"
+    path = f"annotations/instances_{name}.json"
+    categories = datasets.coco_categories(root, path)
     ids = [item["id"] for item in categories]
-    return datasets.DataSet([item["name"] for item in categories], ids,
-                            datasets.read_coco(shared / folder, name, ids)), "coco"
+    return datasets.DataSet([item["name"] for item in categories], ids, datasets.read_coco(root, path, ids)), "coco"
 
 
-@pytest.mark.parametrize("kind", ["st", "rt", "cr", "tr", "turn-45", "turn+90"])
-@pytest.mark.parametrize("folder", ["coco", "nuclei", "VOCdevkit"])
-def test_perfect_detections_are_perfect(shared, folder, kind):
+SETS = [("coco", "val2017"), ("coco", "train2017"), ("nuclei", "val"), ("nuclei", "train"),
+        ("VOCdevkit", "VOC2007/test"), ("VOCdevkit", "VOC2007/trainval")]
+SWEEP = 20  # photos of a set, at most angles: all of them would take half an hour
+
+
+def real_sets():
+    """(folder, set, kind, photos) of all sets of real photos in all kinds; the big ones and most angles are slow."""
+    for folder, name in SETS:
+        slow = [pytest.mark.slow] if name in ("train2017", "train") else []
+        for kind in ["st", *kinds.KINDS] + ["rt-ellipse"] * (folder == "VOCdevkit"):
+            yield pytest.param(folder, name, kind, None, marks=slow, id=f"{folder}-{name}-{kind}")
+        for kind in map(kinds.turned, kinds.ANGLES):
+            whole = kind in ("turn-45", "turn+90") and not slow
+            yield pytest.param(folder, name, kind, None if whole else SWEEP, id=f"{folder}-{name}-{kind}",
+                               marks=[] if whole else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize("folder, name, kind, photos", list(real_sets()))
+def test_perfect_detections_are_perfect(shared, folder, name, kind, photos):
     """On real photos, also turned, cropped and shifted: every AP, the hull as good as a hull can be, the rectangle."""
-    dataset, layout = load(shared, folder)
+    dataset, layout = load(shared / folder, name)
+    dataset = replace(dataset, samples=dataset.samples[:photos])
     warping = params.load("voc")[0].warp
     if kind != "st":
         samples = []
         for index, each in enumerate(dataset.samples):
-            T, size = warp.draw_map(kind, each.size, np.random.default_rng(index), warping)
-            samples.append(warp.warp_sample(each, T, size, warping.min_area))
+            T, size = warp.draw_map(kind.removesuffix("-ellipse"), each.size, np.random.default_rng(index), warping)
+            samples.append(warp.warp_sample(each, T, size, warping.min_area, kind == "rt-ellipse"))
         dataset = replace(dataset, samples=samples)
     if layout == "voc":
         count = sum(len(each.labels) for each in dataset.samples)
@@ -287,12 +305,11 @@ def test_perfect_detections_are_perfect(shared, folder, kind):
 
 @pytest.mark.parametrize("angle", [10.0, -33.0, 90.0, 180.0])
 def test_turning_photos_and_perfect_detections_alike_changes_nothing(shared, angle):
-    """On a canvas that holds the turned photo whole, so that nothing is cut."""
-    dataset, _ = load(shared, "coco")
+    """On a canvas that holds the turned photo whole, so that nothing is cut. VOC's AP and COCO's, shapes and masks."""
+    dataset, _ = load(shared / "coco", "val2017")
+    upright = [without_twins(each) for each in dataset.samples if all(each.polygons)]
     turned, detections = [], []
-    for each in dataset.samples:
-        if not all(each.polygons):
-            continue
+    for each in upright:
         center = torch.tensor(each.size, dtype=torch.float64) / 2
         side = 2 * int(max(each.size))
         T = geometry.rigid(torch.tensor(angle).double(), side / 2 - center, center)
@@ -304,10 +321,16 @@ def test_turning_photos_and_perfect_detections_alike_changes_nothing(shared, ang
         turned.append(whole)
         detections.append(found(boxes, each.labels, np.ones(len(boxes))) | {"keypoints": points})
     assert len(turned) > 100
-    result = metrics.evaluate(replace(dataset, samples=turned), detections, "coco", 100, "rt")
-    assert result["AP50"] == pytest.approx(1) and result["coco"]["AP"] == pytest.approx(1)
+    result = metrics.evaluate(replace(dataset, samples=turned), detections, "voc", 100, "rt")
+    assert result["AP50"] == pytest.approx(1) and result["AP50_11"] == pytest.approx(1)  # VOC's
+    assert all(value is None or value == pytest.approx(1) for value in result["classes"].values())
+    assert result["coco"]["AP50"] == pytest.approx(1) and result["coco"]["AP"] == pytest.approx(1)
     assert result["shape"]["rectangle"] == pytest.approx(1, abs=2e-3)  # outlines are kept to hundredths of a pixel
     assert result["shape"]["hull"] == pytest.approx(result["shape"]["bound"], abs=2e-3)
+    # masks are drawn in whole pixels, other ones for another angle: those of small objects differ a little
+    assert result["masks"]["hull"] == pytest.approx(result["masks"]["bound"], abs=0.01)
+    bound = metrics.mask_ap(replace(dataset, samples=upright), [found([], [], [])] * len(upright), "bound", 100)
+    assert result["masks"]["bound"] == pytest.approx(bound, abs=0.01) and 0.5 < bound["AP"] < 1
 
 
 def test_masks_are_compared_as_masks():

@@ -1,3 +1,4 @@
+import runpy
 from dataclasses import replace
 
 import numpy as np
@@ -109,3 +110,10 @@ def test_nuclei_have_more_vertices(shared):
         medians[name] = np.median([vertices.count(parts) for each in datasets.read_coco(root, path, ids)
                                    for parts in each.polygons if parts])
     assert medians == {"train": 28, "val": 27}
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_a_missing_manifest_is_one_line(repository):
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("kaod.vertices", run_name="__main__")
+    assert stop.value.code.startswith(f"kaod.vertices: {repository}/datasets/shapes/manifest.json: no such file")

@@ -1,3 +1,4 @@
+import runpy
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,56 @@ def test_objects_that_mostly_left_are_ignored_and_others_dropped():
     assert warp.warp_sample(given, T, (50, 100), 0.25).labels.tolist() == [2, 3]
 
 
+def test_outlines_that_touch_the_frame_leave_only_areas_behind():
+    """A U of which one end runs along the frame, and a triangle that stands on it beside a part that is inside: lines
+    and points belong to no box."""
+    u = np.array([(10, 10), (100, 10), (100, 60), (50, 60), (50, 50), (90, 50), (90, 20), (20, 20), (20, 50), (10, 50)])
+    triangle, square = np.array([(10, 10), (30, 10), (20, 50)]), np.array([(60, 60), (80, 60), (80, 80), (60, 80)])
+    given = sample([(10, 10, 100, 60), (10, 10, 80, 80)], [1, 2], size=(120, 100), polygons=[[u], [triangle, square]])
+    lower_half = torch.tensor([[1, 0, 0], [0, 1, -50]], dtype=torch.float64)
+    moved = warp.warp_sample(given, lower_half, (120, 50), 0.25)
+    assert moved.boxes.tolist() == [[50, 0, 100, 10], [60, 10, 80, 30]]
+    assert [len(parts) for parts in moved.polygons] == [1, 1] and not moved.ignore.any()
+
+
+@pytest.mark.parametrize("kind", ["rt", "tr", "turn+90"])
+def test_a_crowds_mask_moves_as_a_mask(tmp_path, kind):
+    """What is ignored stays the mask, hole and all, with the box of what is left of it."""
+    mask = np.zeros((80, 120), bool)
+    mask[30:70, 20:60] = mask[10:20, 90:118] = True
+    mask[40:60, 30:50] = False
+    given = replace(sample([(40, 40, 60, 60), (20, 10, 118, 70)], [2, 1], [False, True], (120, 80)),
+                    crowds={1: datasets.encode(mask)})
+    T, size = warp.draw_map(kind, given.size, np.random.default_rng(3), SETTINGS)
+    moved = warp.warp_sample(given, T, size, 0.25)
+    found = datasets.decode(moved.crowds[1], size)
+    picture = np.repeat(mask[..., None] * np.uint8(255), 3, 2)
+    expected = np.asarray(warp.warp_image(Image.fromarray(picture), T, size))[..., 0] > 127
+    assert (found != expected).sum() < 0.01 * expected.sum() and moved.ignore[1] and not moved.polygons[1]
+    rows, columns = np.nonzero(found)
+    assert moved.boxes[1] == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=1)
+    name = "annotations/instances_x.json"
+    datasets.write_coco(tmp_path, name, datasets.DataSet(["a", "b"], [1, 2], [moved]))
+    (again,) = datasets.read_coco(tmp_path, name, [1, 2])
+    assert again.crowds == moved.crowds and again.ignore.tolist() == [False, True]
+
+
+def test_a_crowd_that_left_takes_its_mask_along():
+    mask = np.zeros((80, 120), bool)
+    mask[:10, :10] = True
+    given = replace(sample([(0, 0, 10, 10), (60, 40, 80, 60)], [1, 1], [True, False], (120, 80)),
+                    crowds={0: datasets.encode(mask)})
+    moved = warp.warp_sample(given, torch.tensor([[1, 0, -20], [0, 1, 0]]).double(), (100, 80), 0.25)
+    assert moved.labels.tolist() == [1] and moved.crowds == {} and not moved.ignore.any()
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+def test_a_missing_manifest_is_one_line(repository):
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("kaod.warp", run_name="__main__")
+    assert stop.value.code.startswith(f"kaod.warp: {repository}/datasets/shapes/manifest.json: no such file")
+
+
 def test_without_outlines_the_box_is_that_of_the_turned_corners():
     given = sample([(40, 40, 60, 60)], [1])
     T = geometry.rigid(torch.tensor(45.0).double(), torch.zeros(2).double(), torch.tensor([50.0, 50.0]).double())
@@ -155,6 +206,11 @@ def test_without_outlines_there_is_a_second_set_of_ellipses(tmp_path, drawn, mon
         root = profile.data if kind == "st" else profile.runs / "warped" / kind
         assert all((root / item["file_name"]).is_file() for item in content["images"])
         assert Image.open(profile.runs / "warped" / f"{kind}.png").size[0] > 600
+    for kind in ("st", "rt"):
+        paths = [profile.runs / "warped" / f"{kind}.{suffix}" for suffix in ("json", "png")]
+        before = [path.read_bytes() for path in paths]
+        warp.describe(profile, kind)
+        assert [path.read_bytes() for path in paths] == before
 
 
 def test_photos_of_several_folders_keep_apart(tmp_path, drawn):
