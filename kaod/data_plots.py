@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .kinds import NAMES
-from .plots import name, show, truth
+from .plots import legend, name, show, truth
 
 
 def versions(sets: dict[str, list], classes: list[str]):
@@ -21,6 +21,7 @@ def versions(sets: dict[str, list], classes: list[str]):
             for box, label, ignore in zip(sample.boxes, sample.labels, sample.ignore):
                 name(axes, box, classes[label - 1] + (" (ignored)" if ignore else ""))
         row[0].set_title(f"-{kind}: {NAMES[kind]}", loc="left", fontweight="bold")
+    legend(figure, "labelled box", "true outline", "ignored object")
     return figure
 
 

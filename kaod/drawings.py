@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from . import geometry, losses, shapes
-from .plots import COLOURS, DARK, outline, show
+from .plots import COLOURS, DARK, FROM_POINTS, keypoints, labelled, legend, outline, show
 
 FIRST, SECOND = COLOURS[0], COLOURS[1]
 
@@ -107,15 +107,22 @@ def distances_or_points(image, P: torch.Tensor, o: torch.Tensor, anchor: float, 
 
 
 def soft_boxes(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness: tuple[float, ...]):
-    """Boxes by softmin and softmax of different sharpness; points coloured by their share in the left side."""
+    """Boxes by softmin and softmax of different sharpness; points coloured by their share in the left side.
+
+    The shares, whose sum is one, stand beside the points that have the largest and the smallest.
+    """
     figure, panels = plt.subplots(1, len(sharpness), figsize=(11, 4.2))
+    by_sharpness = [shares(P, o, anchor, value).numpy() for value in sharpness]
+    ends = {"vmin": np.min(by_sharpness), "vmax": np.max(by_sharpness)}  # a share may be below 0 or above 1
     grey = image.convert("L").convert("RGB")
-    for axes, value in zip(panels, sharpness):
+    for axes, value, share in zip(panels, sharpness, by_sharpness):
         show(axes, grey, f"sharpness {value:g}")
         _rectangle(axes, geometry.enclosing(P).numpy(), COLOURS[1], "from smallest to largest x and y", ":")
         _rectangle(axes, soft_box(P, o, anchor, value).numpy(), FIRST, "from softmin to softmax")
-        drawn = axes.scatter(*P.numpy().T, c=shares(P, o, anchor, value), cmap="cividis", vmin=0, vmax=1, s=110,
-                             edgecolors="black", zorder=3)
+        drawn = axes.scatter(*P.numpy().T, c=share, cmap="cividis", **ends, s=110, edgecolors="black", zorder=3)
+        for number in (share.argmax(), share.argmin()):
+            axes.annotate(f"{share[number]:.2f}", P[number].numpy(), (9, 0), textcoords="offset points", va="center",
+                          fontsize=10, zorder=4, bbox={"facecolor": "white", "alpha": 0.85, "pad": 1.5, "linewidth": 0})
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.colorbar(drawn, ax=list(panels), aspect=25, pad=0.01, label="pixels that the left side moves\nwhen a point "
                     "moves by one")
@@ -188,6 +195,26 @@ def for_free(image, corners: np.ndarray, k: int, angles: tuple[float, ...]):
         _rectangle(axes, box, FIRST, f"upright box: IoU {iou(shapely.box(*box), truth):.2f}", "--")
         dots(axes, points, FIRST, numbers=False)
         _legend(axes)
+    return figure
+
+
+def idea(k: int = 16, angle: float = 40):
+    """The whole idea in one line: a drawn photo, its keypoints and what follows from them, and how they turn with it.
+
+    The keypoints lie on the outline here. At most 880 × 330 pixels at the 80 dpi of `plots.style`.
+    """
+    image, corners = photo(236)
+    T = geometry.rigid(torch.tensor(angle).double(), torch.zeros(2).double(), torch.tensor(image.size).double() / 2)
+    first = on_outline(corners, k)
+    figure, panels = plt.subplots(1, 3, figsize=(11, 4.1))
+    show(panels[0], image, "a photo; labelled: an upright box")
+    labelled(panels[0], geometry.enclosing(first))
+    second, turned = geometry.transform(T, first), f"the photo turned by {angle:g}°: they turn, too"
+    for axes, seen, points, title in ((panels[1], image, first, f"KAOD: {k} keypoints that nobody labelled"),
+                                      (panels[2], view(image, T), second, turned)):
+        show(axes, seen, title)
+        keypoints(axes, {"keypoints": points[None].numpy(), "labels": [1]}, 60)
+    legend(figure, "labelled box", *FROM_POINTS)
     return figure
 
 

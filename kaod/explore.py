@@ -32,18 +32,26 @@ def photos(profile: params.Profile, own: str | None = None) -> list[Path]:
     return [Path(sample.path) for sample in datasets.load(profile, profile.test_sets).samples]
 
 
+def version(path: Path) -> int:
+    """Another number when the file was written anew; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 @lru_cache(4)
-def load(checkpoint: Path) -> predict.Predictor:
-    """Kept, since each move needs it."""
+def load(checkpoint: Path, version: int) -> predict.Predictor:
+    """Kept, since each move needs it; `version` tells a model that was trained anew from the one before."""
     return predict.Predictor(checkpoint)
 
 
 @lru_cache(4)
-def upright(checkpoint: Path, photo: Path, least: float, largest: int = 512) -> tuple[Image.Image, dict]:
-    """The photo, of at most `largest` pixels a side, and what the model finds there. Kept while only T changes."""
+def upright(checkpoint: Path, photo: Path, versions: tuple[int, int], least: float,
+            largest: int = 512) -> tuple[Image.Image, dict]:
+    """The photo, of at most `largest` pixels a side, and what the model finds there. Kept while only T changes.
+
+    versions: of the two files."""
     image = to_pil_image(predict.read(photo))
     image.thumbnail((largest, largest))
-    return image, plots.best(load(checkpoint).predict([image], least)[0], least)
+    return image, plots.best(load(checkpoint, versions[0]).predict([image], least)[0], least)
 
 
 def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, down: float = 0,
@@ -55,14 +63,16 @@ def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, dow
     """
     # one small photo is too little work for two threads: they would mostly wait for each other
     torch.set_num_threads(1)
-    image, first = upright(checkpoint, photo, least)
+    versions = version(checkpoint), version(photo)
+    image, first = upright(checkpoint, photo, versions, least)
+    predictor = load(checkpoint, versions[0])
     size = torch.tensor(image.size, dtype=torch.float64)
     T = geometry.rigid(torch.tensor(float(angle)).double(), torch.tensor((right, down)).double() * size, size / 2)
     turned = drawings.view(image, T)
-    second = plots.best(load(checkpoint).predict([turned], least)[0], least)
+    second = plots.best(predictor.predict([turned], least)[0], least)
     if "keypoints" in first:
         second = plots.follow(first, second, T)
-    figure = plots.pair({"as it is": image, f"turned by {angle}°": turned}, [first, second], load(checkpoint).classes)
+    figure = plots.pair({"as it is": image, f"turned by {angle}°": turned}, [first, second], predictor.classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
     plt.close(figure)

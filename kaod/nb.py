@@ -3,7 +3,8 @@
 `python -m kaod.nb source NAME`   notebooks/NAME.ipynb without its outputs → runs/notebooks/NAME.ipynb, so that
                                   outputs edited in JupyterLab rerun nothing
 `python -m kaod.nb run NAME`      that, executed by papermill → runs/<profile>/notebooks/NAME.ipynb
-`python -m kaod.nb publish`       the executed copies → notebooks/, to be committed
+`python -m kaod.nb publish`       the executed copies → notebooks/, to be committed; only those of drawn photos, and of
+                                  notebooks whose text and code are those that ran
 """
 
 import argparse
@@ -73,15 +74,29 @@ def execute(source: Path, target: Path) -> None:
         files.write_bytes(target, to_bytes(normalise(read(result), outputs=True)))
 
 
+def publish(profile: params.Profile) -> None:
+    """Writes all executed notebooks over those in notebooks/, or none.
+
+    Raises ValueError where real photos would be published, a notebook was edited since it ran, or did not run.
+    """
+    if profile.draw is None:
+        raise ValueError(f"the photos of the profile {profile.name} are not drawn: their licences may forbid it")
+    executed = {path: profile.runs / "notebooks" / path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    for path, ran in executed.items():
+        if to_bytes(normalise(read(path), outputs=False)) != to_bytes(normalise(read(ran), outputs=False)):
+            raise ValueError(f"{path}: edited since it ran, and the edits would be lost; run `dvc repro` first")
+    for path, ran in executed.items():
+        files.write_bytes(path, ran.read_bytes())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m kaod.nb", description="Runs notebooks reproducibly.")
     parser.add_argument("action", choices=("source", "run", "publish"))
     parser.add_argument("name", nargs="?", help="the notebook, without .ipynb")
     given = parser.parse_args()
-    executed = params.load()[0].runs / "notebooks"
+    profile, _ = params.load()
     if given.action == "publish":
-        for path in sorted(executed.glob("*.ipynb")):
-            files.write_bytes(ROOT / "notebooks" / path.name, path.read_bytes())
+        publish(profile)
         return
     if given.name is None:
         parser.error("expected the name of a notebook")
@@ -90,7 +105,7 @@ def main() -> None:
         notebook = normalise(read(ROOT / "notebooks" / name), outputs=False)
         files.write_bytes(ROOT / "runs" / "notebooks" / name, to_bytes(notebook))
     else:
-        execute(ROOT / "runs" / "notebooks" / name, executed / name)
+        execute(ROOT / "runs" / "notebooks" / name, profile.runs / "notebooks" / name)
 
 
 if __name__ == "__main__":

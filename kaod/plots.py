@@ -1,12 +1,16 @@
 """Photos, detections and results, drawn for the notebooks and the README."""
 
 import io
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.patches import Polygon, Rectangle
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Polygon
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import nms
 
@@ -15,19 +19,32 @@ from .kinds import NAMES
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 DARK = "#333333"
+LINES = COLOURS[:6]  # yellow cannot be seen on white
+DASHES = (0, (4, 1.2))  # of upright boxes, so long that their colour is seen
+
+FROM_POINTS = ("rotated box", "hull (mask)", "keypoints")  # what is drawn of them; see `legend`
+
+MODELS = {  # colour, marker and dashes of each model, the same in all figures
+    "fcos": ("#0072B2", "o", "-"), "fcos-2x": ("#0072B2", "s", "--"),
+    "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"),
+    "no-kpl": ("#E69F00", "^", "-"), "kpl": ("#CC79A7", "v", "--"),
+    "kpl-hm": ("#009E73", "D", "-"), "kaod": ("#009E73", "D", "-"),  # the grid's name, and the pipeline's
+    "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":"), "supervised": ("#D55E00", "*", "-.")}
 
 
 def style(photos: bool = False) -> None:
-    """Fonts and lines that read well on GitHub; called once by each notebook.
+    """Fonts and lines that read well on GitHub; called first by each notebook.
 
-    photos: keep the notebook's figures as JPEG, a quarter of the size where photos are in them.
+    photos: keep the figures from here on as JPEG, a quarter of the size where photos are in them.
     """
     if photos:
         set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
+    else:
+        set_matplotlib_formats("png")
     plt.rcParams.update({
         "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
         "axes.titlesize": 12, "axes.grid": False, "figure.constrained_layout.use": True, "legend.frameon": False,
-        "axes.prop_cycle": plt.cycler(color=COLOURS)})
+        "axes.prop_cycle": plt.cycler(color=LINES)})
 
 
 def save(figure, path) -> None:
@@ -35,6 +52,23 @@ def save(figure, path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None}, dpi=figure.dpi)
     files.write_bytes(path, buffer.getvalue())
+
+
+def looks(models) -> dict[str, dict]:
+    """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them.
+
+    A model has the same look everywhere, NAME-long that of NAME. Other names take colours that the figure has left,
+    with markers that no known model has.
+    """
+    found = {}
+    for model in models:
+        look = MODELS.get(model.removesuffix("-long"))
+        if look and look not in found.values():
+            found[model] = look
+    taken = {colour for colour, *_ in found.values()}
+    spare = cycle([(colour, marker, dashes) for marker, dashes in zip("hp8d", ("-", "--", "-.", ":"))
+                   for colour in sorted(LINES, key=lambda colour: colour in taken)])
+    return {model: dict(zip(("color", "marker", "linestyle"), found.get(model) or next(spare))) for model in models}
 
 
 def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title: str):
@@ -67,55 +101,61 @@ def vertices_by_class(counts: dict[str, list[int]], k: int):
     return figure
 
 
-def tolerance_curve(medians: dict[float, float], tolerance: float, title: str, target: float | None = None):
-    """The median vertex count against the tolerance of the simplification (share of the perimeter)."""
+def tolerance_curve(medians: dict[float, float], marks: dict[str, float], title: str, target: float | None = None):
+    """The median vertex count against the tolerance of the simplification (share of the perimeter).
+
+    marks: {words: tolerance} of what is drawn as a line of its own.
+    """
     figure, axes = plt.subplots(figsize=(8, 3))
     axes.plot([100 * each for each in medians], list(medians.values()), marker="o", markersize=3)
     if target is not None:
         axes.axhline(target, color=DARK, linewidth=1, label=f"the paper's median: {target:g}")
-    axes.axvline(100 * tolerance, color=COLOURS[3], linestyle="--", label=f"default: {100 * tolerance:g} %")
+    for (words, tolerance), colour, dashes in zip(marks.items(), (COLOURS[3], "#888888"), ("--", ":")):
+        axes.axvline(100 * tolerance, color=colour, linestyle=dashes, linewidth=2,
+                     label=f"{words}: {100 * tolerance:g} %")
     axes.set(xlabel="tolerance, % of the outline's length", ylabel="median vertices", ylim=(0, None), title=title)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def running(axes, rows: list[dict], name: str, colour, label: str, window: int = 20) -> None:
+def running(axes, rows: list[dict], name: str, look: dict, label: str, window: int = 20) -> None:
     """A column of a training's log, as running means over `window` steps; nothing where the log does not have it."""
     values = [row[name] for row in rows if name in row]
     width = min(window, len(values))
     if values:
         axes.plot(np.arange(width, len(values) + 1), np.convolve(values, np.ones(width) / width, "valid"),
-                  color=colour, label=label)
+                  **look, markevery=(0.12, 0.25), label=label)
 
 
 def losses(logs: dict[str, list[dict]]):
     """Each model's losses over the steps."""
     names = ["classification", "bbox_regression", "bbox_ctrness", "keypoints"]
     figure, grid = plt.subplots(1, 4, figsize=(12, 2.8))
+    look = looks(logs)
     for axes, name in zip(grid, names):
-        for colour, (model, rows) in zip(COLOURS, logs.items()):
-            running(axes, rows, name, colour, model)
+        for model, rows in logs.items():
+            running(axes, rows, name, look[model], model)
         axes.set(title={"bbox_regression": "box", "bbox_ctrness": "centerness"}.get(name, name),
                  xlabel="step", ylim=(0, None))
-        axes.legend()
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(logs))
     return figure
 
 
 def curves(values: dict[str, dict[int, float]], title: str):
     """AP50 of each model at some steps: {model: {step: AP50}}."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
-    for marker, (model, each) in zip("os^Dv<>", values.items()):
-        axes.plot(list(each), list(each.values()), marker=marker, label=model)
+    for model, look in looks(values).items():
+        axes.plot(list(values[model]), list(values[model].values()), **look, label=model)
     axes.set(xlabel="steps", ylabel="AP50", ylim=(0, None), title=title)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def gauge(logs: dict[str, list[dict]], even: float):
     """The spread of the keypoints over the steps; even: that of keypoints evenly on the box's outline."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
-    for colour, (model, rows) in zip(COLOURS, logs.items()):
-        running(axes, rows, "spread", colour, model)
+    for model, look in looks(logs).items():
+        running(axes, logs[model], "spread", look, model)
     axes.axhline(even, color=DARK, linestyle="--", linewidth=1, label=f"evenly on the box's outline: {even:.2f}")
     axes.axhline(0, color=COLOURS[3], linestyle=":", linewidth=3, label="collapsed: 0")
     axes.set(xlabel="step", ylabel="spread / box diagonal", ylim=(-0.02, 1.4 * even),
@@ -127,8 +167,8 @@ def gauge(logs: dict[str, list[dict]], even: float):
 def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str], most: int = 4):
     """Keypoints of some objects of a photo over the training: one row an object, one column a moment.
 
-    moments: {title: {object: keypoints (K, 2) in pixels}}, as `predict.at_objects` gives them. The white box is the
-    labelled one; the photo is cut to what is around it.
+    moments: {title: {object: keypoints (K, 2) in pixels}}, as `predict.at_objects` gives them. The photo is cut to what
+    is around the labelled box.
     """
     chosen = list(next(iter(moments.values())))[:most]
     figure, grid = plt.subplots(len(chosen), len(moments), figsize=(2.1 * len(moments), 0.3 + 2.1 * len(chosen)),
@@ -140,8 +180,9 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
         for axes, (title, found) in zip(panels, moments.items()):
             show(axes, sample.image(), title if number == chosen[0] else "")
             axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
-            outline(axes, geometry.corners(torch.from_numpy(sample.boxes[number])).numpy(), "white", 1.4, dashes="--")
-            keypoints(axes, {"keypoints": found[number][None], "labels": sample.labels[number:number + 1]})
+            labelled(axes, sample.boxes[number])
+            keypoints(axes, {"keypoints": found[number][None], "labels": sample.labels[number:number + 1]}, 34)
+    legend(figure, "labelled box", *FROM_POINTS)
     return figure
 
 
@@ -150,9 +191,10 @@ def ap_bars(metrics: dict[str, dict], title: str):
     kinds = [kind for kind in NAMES if all(kind in each for each in metrics.values())]
     figure, axes = plt.subplots(figsize=(8, 3.2))
     width = 0.8 / len(metrics)
-    for number, (model, each) in enumerate(metrics.items()):
+    for number, (model, look) in enumerate(looks(metrics).items()):
         places = np.arange(len(kinds)) + (number - (len(metrics) - 1) / 2) * width
-        bars = axes.bar(places, [each[kind]["AP50"] for kind in kinds], width, label=model)
+        bars = axes.bar(places, [metrics[model][kind]["AP50"] for kind in kinds], width, color=look["color"],
+                        hatch="" if look["linestyle"] == "-" else "//", label=model)
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
     axes.set(xticks=range(len(kinds)), xticklabels=[f"-{kind}\n{NAMES[kind]}" for kind in kinds], ylabel="AP50",
              ylim=(0, 1), title=title)
@@ -209,11 +251,11 @@ def _table(corner: str, columns: dict[str, str], rows: dict[str, dict]) -> str:
 def sweep(metrics: dict[str, dict], title: str):
     """AP50 of each model against the angle by which the photos were turned."""
     figure, axes = plt.subplots(figsize=(8, 3.2))
-    for marker, (model, each) in zip("os^Dv<>", metrics.items()):
-        angles = sorted(map(int, each["sweep"]))
-        axes.plot(angles, [each["sweep"][str(angle)]["AP50"] for angle in angles], marker=marker, label=model)
+    for model, look in looks(metrics).items():
+        angles = sorted(map(int, metrics[model]["sweep"]))
+        axes.plot(angles, [metrics[model]["sweep"][str(angle)]["AP50"] for angle in angles], **look, label=model)
     axes.set(xticks=angles[::2], xlabel="turn in degrees, clockwise", ylabel="AP50", ylim=(0, None), title=title)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -257,66 +299,6 @@ def class_differences(metrics: dict[str, dict], first: str, second: str, kinds=(
     return figure
 
 
-def grid_sweep(grid: dict[str, dict]):
-    """AP50 of each model of `kaod.grid`'s table, the mean over its seeds, against the angle of the turn."""
-    figure, axes = plt.subplots(figsize=(9, 4))
-    for number, (model, entry) in enumerate(grid.items()):
-        found = {int(key.removeprefix("AP50-turn")): value["mean"] for key, value in entry["figures"].items()
-                 if key.startswith("AP50-turn")}
-        if found:
-            axes.plot(sorted(found), [found[angle] for angle in sorted(found)], marker="os^Dv<>"[number % 7],
-                      linestyle="-" if number < 7 else "--", label=model)
-    axes.set(xticks=range(-90, 91, 30), xlabel="turn in degrees, clockwise", ylabel="AP50", ylim=(0, None),
-             title="All photos turned by one angle")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def differences(grid: dict[str, dict], reference: str, kinds=("st", "rt", "tr")):
-    """Each model's AP50 minus the reference's on each test set; bars are 95 % intervals, none for a single seed.
-
-    What lies far from all others is an arrow at the border, with its value.
-    """
-    models = [model for model, entry in grid.items() if reference in entry["against"]]
-    figure, panels = plt.subplots(1, len(kinds), figsize=(11, 1 + 0.36 * len(models)), sharey=True, squeeze=False)
-    all_found = [grid[model]["against"][reference][f"AP50-{kind}"] for model in models for kind in kinds]
-    reach = [abs(found["mean"]) + (found["half"] or 0) for found in all_found]
-    limit = 1.1 * min(max(reach), 3 * np.median(reach)) if reach else 1
-    for axes, kind in zip(panels[0], kinds):
-        for row, model in enumerate(reversed(models)):
-            found = grid[model]["against"][reference][f"AP50-{kind}"]
-            if abs(found["mean"]) > limit:
-                axes.annotate(f"{found['mean']:+.2f}", (np.sign(found["mean"]) * limit, row), va="center",
-                              xytext=(np.sign(found["mean"]) * limit / 2, row), fontsize=9,
-                              arrowprops={"arrowstyle": "->", "color": COLOURS[0]})
-                continue
-            axes.errorbar(found["mean"], row, xerr=found["half"], fmt="o" if found["half"] else "D", capsize=3,
-                          color=COLOURS[0], mfc=COLOURS[0] if found["half"] else "white")
-        axes.axvline(0, color=DARK, linewidth=1)
-        axes.set(title=f"-{kind} ({NAMES[kind]})", xlabel=f"AP50 minus that of {reference}", xlim=(-limit, limit),
-                 ylim=(-0.6, len(models) - 0.4), yticks=range(len(models)), yticklabels=models[::-1])
-    return figure
-
-
-def repeatability(grid: dict[str, dict]):
-    """How far keypoints of a turned photo lie from those of the photo, by angle, with 95 % intervals over the seeds;
-    less is better."""
-    figure, axes = plt.subplots(figsize=(8, 3.4))
-    angles = []
-    for number, (model, entry) in enumerate(grid.items()):
-        found = {int(key.removeprefix("repeatability")): value for key, value in entry["figures"].items()
-                 if key.startswith("repeatability")}
-        if found:
-            angles = sorted(found)
-            axes.errorbar([angle + 1.2 * (number % 7 - 3) for angle in angles],  # side by side, for the bars to be seen
-                          [found[angle]["mean"] for angle in angles], [found[angle]["half"] or 0 for angle in angles],
-                          marker="os^Dv<>"[number % 7], capsize=2, elinewidth=1, label=model)
-    axes.set(xticks=angles, xlabel="turn in degrees, clockwise", ylabel="distance / √(box area)", ylim=(0, None),
-             title="Keypoints of a turned photo: how far from where they were? (95 % intervals)")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
 def show(axes, image, title: str = "") -> None:
     """A photo in continuous pixel coordinates: pixel i covers [i, i + 1]."""
     axes.imshow(image, extent=(0, image.width, image.height, 0))
@@ -327,12 +309,36 @@ def show(axes, image, title: str = "") -> None:
 
 
 def outline(axes, points, colour, width: float = 1.8, fill: float = 0.0, dashes="-") -> None:
-    """A closed line through points (V, 2), dark below so that it reads on any ground."""
+    """A closed line through points (V, 2), black below, and between its dashes, so that it reads on any ground."""
     if fill and len(points) > 2:
         axes.add_patch(Polygon(points, facecolor=colour, alpha=fill, edgecolor="none"))
-    for colour_, width_ in (("black", width + 1.2), (colour, width)):
-        axes.add_patch(Polygon(points, fill=False, edgecolor=colour_, linewidth=width_, linestyle=dashes,
+    for colour_, width_, dashes_ in (("black", width + 1.2, "-"), (colour, width, dashes)):
+        axes.add_patch(Polygon(points, fill=False, edgecolor=colour_, linewidth=width_, linestyle=dashes_,
                                joinstyle="round"))
+
+
+def legend(figure, *kinds: str, **place) -> None:
+    """A line below the photos that says what is drawn on them; colours of classes are grey here.
+
+    kinds: those of the keys below. place: where in the figure, if not where its layout puts it.
+    """
+    def line(colour, dashes="-"):
+        return Line2D([], [], color="black", linewidth=3.4), Line2D([], [], color=colour, linewidth=2, linestyle=dashes)
+
+    points = tuple(Line2D([], [], color=colour, marker="o", markersize=7, linestyle="", markeredgecolor="black")
+                   for colour in plt.get_cmap("twilight")((0.15, 0.4, 0.75)))
+    known = {"labelled box": line("white", "--"), "true outline": Patch(facecolor="#CCCCCC", edgecolor=DARK),
+             "ignored object": line("#999999"), "upright box": line("#BBBBBB", DASHES), "rotated box": line("#BBBBBB"),
+             "hull (mask)": Patch(facecolor="#CCCCCC"), "keypoints": points}
+    figure.legend([known[kind] for kind in kinds], kinds, ncols=len(kinds), handlelength=2.4, columnspacing=1.2,
+                  frameon=False, handler_map={tuple: HandlerTuple(1), points: HandlerTuple(None)},
+                  **({"loc": "outside lower center"} | place))
+
+
+def labelled(axes, box, ignored: bool = False) -> None:
+    """A labelled box (4,): white dashes; grey where the object is ignored."""
+    outline(axes, geometry.corners(torch.as_tensor(box)).numpy(), "#999999" if ignored else "white", 1.4,
+            dashes="-" if ignored else "--")
 
 
 def truth(axes, sample, classes: list[str] | None = None) -> None:
@@ -340,10 +346,9 @@ def truth(axes, sample, classes: list[str] | None = None) -> None:
     for box, label, ignore, parts in zip(sample.boxes, sample.labels, sample.ignore, sample.polygons):
         if classes:
             name(axes, box, classes[label - 1])
-        colour = "#999999" if ignore else COLOURS[(label - 1) % len(COLOURS)]
-        axes.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, edgecolor=colour, linewidth=1))
         for part in parts:
-            outline(axes, part, colour, 1.2, 0.25)
+            outline(axes, part, "#999999" if ignore else COLOURS[(label - 1) % len(COLOURS)], 1.2, 0.25)
+        labelled(axes, box, ignore)
 
 
 def row_title(axes, text: str) -> None:
@@ -361,26 +366,33 @@ def contact_sheet(samples, title: str, columns: int = 4):
     for axes, sample in zip(grid.flat, samples):
         show(axes, sample.image())
         truth(axes, sample)
+    legend(figure, "labelled box", "true outline", "ignored object")
     figure.suptitle(title)
     return figure
 
 
 def name(axes, box, text: str) -> None:
-    """Words at a box's top left corner, readable on any ground."""
-    axes.annotate(text, box[:2], (1, 2), textcoords="offset points", fontsize=8, color="white", annotation_clip=True,
+    """Words above a box's top left corner, or its right one near the photo's right end, or below it at the photo's top;
+    over all else, readable on any ground."""
+    (bottom, top), (left, right) = axes.get_ylim(), axes.get_xlim()
+    inside, late = box[1] < top + 0.08 * (bottom - top), box[0] > left + 0.65 * (right - left)
+    axes.annotate(text, (box[2 if late else 0], box[1]), (-1 if late else 1, -2 if inside else 2),
+                  textcoords="offset points", ha="right" if late else "left", va="top" if inside else "bottom",
+                  fontsize=8, color="white", annotation_clip=True, zorder=5,
                   bbox={"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}).set_in_layout(False)
 
 
-def boxes(axes, found: dict[str, np.ndarray], classes: list[str], width: float = 1.8) -> None:
-    """Upright boxes, with class and score."""
+def boxes(axes, found: dict[str, np.ndarray], classes: list[str]) -> None:
+    """Upright boxes, dashed, with class and score."""
     for box, label, score in zip(found["boxes"], found["labels"], found["scores"]):
         colour = COLOURS[(label - 1) % len(COLOURS)]
-        outline(axes, geometry.corners(torch.tensor(box)).numpy(), colour, width)
+        outline(axes, geometry.corners(torch.tensor(box)).numpy(), colour, 1.8, dashes=DASHES)
         name(axes, box, f"{classes[label - 1]} {score:.2f}")
 
 
-def keypoints(axes, found: dict[str, np.ndarray]) -> None:
-    """Each detection's keypoints (coloured by their index), their hull as mask, and the rotated box.
+def keypoints(axes, found: dict[str, np.ndarray], size: float = 26) -> None:
+    """Each detection's keypoints (coloured by their index, `size` square points large), their hull as mask, and the
+    rotated box.
 
     Grey: those that `follow` found no partner for. The colours go round and differ in lightness, too.
     """
@@ -392,34 +404,44 @@ def keypoints(axes, found: dict[str, np.ndarray]) -> None:
         axes.add_patch(Polygon(hull, facecolor=colour, alpha=0.35, edgecolor="none"))
         outline(axes, ring, colour, 1.6)
         colours = plt.get_cmap("twilight")(np.arange(len(points)) / len(points)) if known else "#999999"
-        axes.scatter(*points.T, c=colours, s=26, edgecolors="black", linewidths=0.8, zorder=3)
+        axes.scatter(*points.T, c=colours, s=size, edgecolors="black", linewidths=0.8, zorder=3)
 
 
-def picture(image: np.ndarray, found: dict[str, np.ndarray], classes: list[str]):
-    """One photo (height, width, 3) with its detections, pixel for pixel at 100 dpi, at least 480 pixels wide."""
-    height, width = image.shape[:2]
-    scale = max(1.0, 480 / width) / 100
-    figure = plt.figure(figsize=(width * scale, height * scale), dpi=100, layout="none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(image, extent=(0, width, height, 0))
+def picture(image: Image.Image, found: dict[str, np.ndarray], classes: list[str], largest: int = 1280):
+    """One photo with its detections, and a legend of 26 pixels below, at 100 dpi.
+
+    Pixel for pixel, but at least 480 pixels wide, and at most `largest` pixels a side: letters and lines keep their
+    size, and on a larger picture nobody could read them.
+    """
+    width, height = image.size
+    scale = min(max(1, 480 / width), largest / max(width, height))
+    wide, high, below = max(1, round(width * scale)), max(1, round(height * scale)), 26
+    figure = plt.figure(figsize=(wide / 100, (high + below) / 100), dpi=100, layout="none")
+    axes = figure.add_axes((0, below / (high + below), 1, high / (high + below)))
+    axes.imshow(image.resize((wide, high)) if scale < 1 else image, extent=(0, width, height, 0), aspect="auto")
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     boxes(axes, found, classes)
     if "rotated_boxes" in found:
         keypoints(axes, found)
+    legend(figure, "upright box", *(FROM_POINTS if "rotated_boxes" in found else ()), loc="lower center",
+           borderaxespad=0, fontsize=8)
     return figure
 
 
 def pair(photos: dict, detections: list[dict], classes: list[str]):
     """Two photos of one size, {title: PIL image}, beside each other, each with its detections."""
     ratio = max(image.height / image.width for image in photos.values())
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4.5 * ratio + 0.35), dpi=90, layout="none")
-    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.35 / (4.5 * ratio + 0.35), wspace=0.02)
+    above, below, high = 0.35, 0.32, 4.5 * ratio + 0.67  # inches: titles, legend, and all
+    figure, panels = plt.subplots(1, 2, figsize=(9, high), dpi=90, layout="none")
+    figure.subplots_adjust(0.005, below / high, 0.995, 1 - above / high, wspace=0.02)
     for axes, (title, image), found in zip(panels, photos.items(), detections):
         show(axes, image, title)
         boxes(axes, found, classes)
         if "rotated_boxes" in found:
-            keypoints(axes, found)
+            keypoints(axes, found, 40)
+    any_points = any("rotated_boxes" in found for found in detections)
+    legend(figure, "upright box", *(FROM_POINTS if any_points else ()), loc="lower center", borderaxespad=0)
     return figure
 
 
@@ -434,18 +456,20 @@ def best(found: dict[str, np.ndarray], least: float, most: int = 8) -> dict[str,
 def follow(first: dict, second: dict, T) -> dict:
     """`second`, with each detection's keypoints in the order of those of the same object in `first`.
 
-    T (2, 3) maps the first photo to the second. Partners: the nearest centre, whatever the class, no farther than half
-    of √(box area); points: the matching that moves them least. Adds `followed` (n,): False where there is no partner.
+    T (2, 3) maps the first photo to the second. Partners, one to one: the centres that lie nearest in all, whatever the
+    class, no farther apart than half of √(box area); points: the matching that moves them least. Adds `followed` (n,):
+    False where there is no partner.
     """
     T = torch.as_tensor(T, dtype=torch.float64)
     points, followed = second["keypoints"].copy(), np.zeros(len(second["keypoints"]), bool)
-    moved = [geometry.transform(T, torch.from_numpy(each.astype(float))).numpy() for each in first["keypoints"]]
-    for number, (mine, box) in enumerate(zip(points, second["boxes"])):
-        off = [np.linalg.norm(each.mean(0) - mine.mean(0)) for each in moved]
-        if off and min(off) <= 0.5 * np.sqrt(np.prod(box[2:] - box[:2])):
-            nearest = moved[int(np.argmin(off))]
-            points[number] = mine[linear_sum_assignment(np.linalg.norm(nearest[:, None] - mine, axis=-1))[1]]
-            followed[number] = True
+    moved = geometry.transform(T, torch.from_numpy(first["keypoints"].astype(float))).numpy()
+    off = np.linalg.norm(moved.mean(1)[:, None] - points.mean(1), axis=-1)
+    far = off > 0.5 * np.sqrt(np.prod(second["boxes"][:, 2:] - second["boxes"][:, :2], 1))
+    for theirs, mine in zip(*linear_sum_assignment(np.where(far, 1e6, off))):  # pixels: more than any photo has
+        if not far[theirs, mine]:
+            costs = np.linalg.norm(moved[theirs][:, None] - points[mine], axis=-1)
+            points[mine] = points[mine][linear_sum_assignment(costs)[1]]
+            followed[mine] = True
     return {**second, "keypoints": points, "followed": followed}
 
 
@@ -455,8 +479,9 @@ def before_and_after(pairs, columns: dict[str, list[dict]], maps: list, classes:
     pairs: [(sample, turned sample)]. columns: {title: detections of the photos, two for each pair, in order}; where
     there are keypoints, they are drawn with rotated box and mask. maps: of each pair, first photo to second.
     """
-    figure = plt.figure(figsize=(11, 5.7 * len(pairs)))
-    for number, (part, samples) in enumerate(zip(np.ravel(figure.subfigures(len(pairs), 1, hspace=0.04)), pairs)):
+    figure = plt.figure(figsize=(11, 5.7 * len(pairs) + 0.4))
+    *parts, last = figure.subfigures(len(pairs) + 1, 1, hspace=0.04, height_ratios=[5.7] * len(pairs) + [0.4])
+    for number, (part, samples) in enumerate(zip(parts, pairs)):
         grid = part.subplots(2, 1 + len(columns), gridspec_kw={"wspace": 0.01, "hspace": 0.01})
         turn = np.degrees(np.arctan2(maps[number][1][0], maps[number][0][0]))
         for row, (panels, sample, side) in enumerate(zip(grid, samples, ("as it is", f"turned by {turn:.0f}°"))):
@@ -466,7 +491,8 @@ def before_and_after(pairs, columns: dict[str, list[dict]], maps: list, classes:
             truth(panels[0], sample, classes)
             for axes, all_found in zip(panels[1:], columns.values()):
                 found = all_found[2 * number + row]
-                boxes(axes, found, classes, 1)
+                boxes(axes, found, classes)
                 if "keypoints" in found:
-                    keypoints(axes, found)
+                    keypoints(axes, found, 60)
+    legend(last, "labelled box", "true outline", "upright box", *FROM_POINTS, loc="center")
     return figure

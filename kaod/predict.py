@@ -1,8 +1,9 @@
 """A checkpoint and photos in; boxes, rotated boxes, masks and keypoints out.
 
 `python -m kaod.predict CHECKPOINT PHOTO…` writes OUT/ (default: predictions/): each photo with what was found drawn on
-it, detections.json (COCO's results format) and detections.csv. PHOTO is a file, a folder, or a pattern in quotes. From
-Python: `kaod.load("runs/shapes/kaod/model.pt").predict(["photo.jpg"])`.
+it (made smaller where a side has more than 1,280 pixels), detections.json (COCO's results format) and detections.csv.
+PHOTO is a file, a folder, or a pattern in quotes. From Python:
+`kaod.load("runs/shapes/kaod/model.pt").predict(["photo.jpg"])`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image, ImageOps
 from pycocotools import mask as rle
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from . import datasets, files, geometry, model, params, plots, results
@@ -96,10 +97,12 @@ class Predictor:
     def predict(self, photos, least: float = 0.3, concave: float | None = None) -> list[dict[str, np.ndarray]]:
         """`describe`'s dict for each photo (see `read`), best detection first, scores of at least `least`.
 
-        The photos, a list, go through the network as one batch. Raises ValueError as `read` does.
+        The photos, a list (or an array or tensor of four dimensions), go through the network as one batch. Raises
+        ValueError as `read` does.
         """
-        if isinstance(photos, str | Path | Image.Image):
-            raise ValueError(f"expected a list of photos; got one {type(photos).__name__}")
+        if isinstance(photos, str | Path | Image.Image) or (
+                isinstance(photos, np.ndarray | torch.Tensor) and photos.ndim < 4):  # else read as H photos
+            raise ValueError(f"expected a list of photos; got one {type(photos).__name__}: put it in a list")
         if concave is not None and not 0 <= concave <= 1:
             raise ValueError(f"concave is {concave}: expected a ratio from 0 to 1, or None for convex hulls")
         if not len(photos):
@@ -224,7 +227,8 @@ def main() -> int:
         answers = predictor.predict([photo for *_, photo in readable], given.least, given.concave)
         for (number, file_name, name, photo), found in zip(readable, answers):
             rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
-            figure = plots.picture(photo.permute(1, 2, 0).numpy(), found, predictor.classes)
+            image = to_pil_image((255 * photo).round().clamp(0, 255).byte())
+            figure = plots.picture(image, found, predictor.classes)
             plots.save(figure, given.out / name)
             plt.close(figure)
     files.write_json(given.out / "detections.json", rows)

@@ -2,7 +2,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from kaod import drawings, geometry, losses
+from kaod import drawings, geometry, losses, plots
 
 IMAGE, CORNERS = drawings.photo(236)
 P = drawings.on_outline(CORNERS, 8)
@@ -28,6 +28,29 @@ def test_the_soft_box_grows_to_the_points_with_sharpness_and_shares_sum_to_one()
     off = [(drawings.soft_box(P, PLACE, 13.0, sharpness) - hard).abs().max() for sharpness in (0.5, 2, 8, 100)]
     assert off == sorted(off, reverse=True) and off[-1] < 1e-3
     assert torch.isclose(drawings.shares(P, PLACE, 13.0, 0.5).sum(), torch.tensor(1.0).double())
+
+
+def test_shares_are_coloured_as_they_are_below_zero_and_above_one():
+    figure = drawings.soft_boxes(IMAGE, P, PLACE, 13.0, (0.5, 2))
+    found = [drawings.shares(P, PLACE, 13.0, sharpness) for sharpness in (0.5, 2)]
+    assert min(map(torch.min, found)) < 0 and max(map(torch.max, found)) > 1
+    for axes, share in zip(figure.axes, found):
+        points, = axes.collections
+        assert points.get_clim() == (min(map(torch.min, found)).item(), max(map(torch.max, found)).item())
+        assert [text.get_text() for text in axes.texts] == [f"{share.max():.2f}", f"{share.min():.2f}"]
+    plt.close("all")
+
+
+def test_the_first_picture_fits_the_readme_and_shows_all_there_is():
+    plots.style()
+    figure = drawings.idea(16)
+    width, height = figure.get_size_inches() * figure.dpi
+    assert width <= 880 and height <= 330
+    legend, = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["labelled box", *plots.FROM_POINTS]
+    assert [sum(len(each.get_offsets()) for each in axes.collections) for axes in figure.axes] == [0, 16, 16]
+    plt.rcdefaults()
+    plt.close("all")
 
 
 def test_the_second_view_by_no_motion_is_the_photo():

@@ -58,11 +58,24 @@ def test_a_frame_turns_the_right_half_only_and_takes_less_than_300_ms(trained):
     assert off[:, :half - 16].mean() < 1 < 5 < off[:, half + 16:].mean()
     assert np.array_equal(turned, pixels(explore.frame(checkpoint, photos[0], 40)))
     spent = []
-    for angle in range(5):
+    for angle in range(9):
         began = time.process_time()  # of the processor: what else the machine does is not counted
         explore.frame(checkpoint, photos[0], angle)
         spent.append(time.process_time() - began)
-    assert min(spent) < 0.3
+    print(f"a frame takes {np.median(spent):.3f} s (median of {len(spent)}; {min(spent):.3f} to {max(spent):.3f})")
+    assert np.median(spent) < 0.3, spent
+
+
+def test_a_model_that_is_trained_anew_is_read_anew(trained):
+    profile, photos = trained
+    models = explore.checkpoints(profile)
+    before = explore.frame(models["kaod"], photos[0], least=0.05)
+    content = models["fcos"].read_bytes()
+    assert explore.load(models["kaod"], explore.version(models["kaod"])) is explore.load(
+        models["kaod"], explore.version(models["kaod"]))
+    files.write_bytes(models["kaod"], content)
+    os.utime(models["kaod"], ns=(1, 1))  # whatever the clock's steps are
+    assert explore.frame(models["kaod"], photos[0], least=0.05) != before
 
 
 def test_sliders_redraw_and_a_broken_photo_is_named(trained, tmp_path):

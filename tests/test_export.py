@@ -56,5 +56,6 @@ def test_the_command_writes_a_file_with_the_classes_and_names_a_bad_checkpoint(t
     extra = {"classes.json": ""}
     torch.export.load(tmp_path / "kaod.pt2", extra_files=extra)
     assert extra["classes.json"] == '["' + '", "'.join(classes) + '"]'
-    wrong = subprocess.run([*command, tmp_path / "gone.pt", "x.pt2"], cwd=ROOT, capture_output=True, text=True)
-    assert wrong.returncode == 1 and wrong.stderr.startswith("kaod.export: ") and wrong.stderr.count("\n") == 1
+    for source in (tmp_path / "gone.pt", tmp_path):  # no file, and a folder
+        wrong = subprocess.run([*command, source, "x.pt2"], cwd=ROOT, capture_output=True, text=True)
+        assert wrong.returncode == 1 and wrong.stderr.startswith("kaod.export: ") and wrong.stderr.count("\n") == 1

@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import nbformat
 import pytest
 
-from kaod import ROOT, nb
+from kaod import ROOT, files, nb
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -46,3 +48,31 @@ def test_a_broken_notebook_is_named(tmp_path):
     (tmp_path / "x.ipynb").write_text("{")
     with pytest.raises(ValueError, match="x.ipynb: not a notebook"):
         nb.read(tmp_path / "x.ipynb")
+
+
+def write(path, text: str, output: str = ""):
+    outputs = [nbformat.v4.new_output("stream", text=output)] if output else []
+    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("print(1)", outputs=outputs)]
+    files.write_bytes(path, nb.to_bytes(nb.normalise(nbformat.v4.new_notebook(cells=cells), outputs=True)))
+
+
+def test_what_ran_is_published_but_edits_are_not_lost_and_real_photos_not_shown(repository):
+    profile = SimpleNamespace(name="own", draw=object(), runs=repository / "runs")
+    for name in ("a", "b"):
+        write(repository / "notebooks" / f"{name}.ipynb", name)
+        write(profile.runs / "notebooks" / f"{name}.ipynb", name, "executed")
+    write(profile.runs / "notebooks" / "gone.ipynb", "of a notebook that was taken away", "executed")
+    before = (repository / "notebooks" / "a.ipynb").read_bytes()
+    write(repository / "notebooks" / "b.ipynb", "edited since")
+    with pytest.raises(ValueError, match="b.ipynb: edited since it ran, and the edits would be lost"):
+        nb.publish(profile)
+    assert (repository / "notebooks" / "a.ipynb").read_bytes() == before  # all or none
+    write(repository / "notebooks" / "b.ipynb", "b", "older outputs")
+    with pytest.raises(ValueError, match="the photos of the profile own are not drawn"):
+        nb.publish(SimpleNamespace(**{**vars(profile), "draw": None}))
+    nb.publish(profile)
+    assert sorted(path.stem for path in (repository / "notebooks").iterdir()) == ["a", "b"]
+    assert nb.read(repository / "notebooks" / "b.ipynb").cells[1].outputs[0].text == "executed"
+    (profile.runs / "notebooks" / "a.ipynb").unlink()
+    with pytest.raises(ValueError, match="a.ipynb: no such notebook"):
+        nb.publish(profile)

@@ -59,8 +59,10 @@ def test_paths_images_arrays_and_tensors_give_the_same(checkpoint, photo):
             predictor.predict([wrong])
     with pytest.raises(ValueError, match="8 bits a channel; got Pillow's mode I;16"):
         predictor.predict([Image.fromarray(np.array(image.convert("L"), np.uint16))])
-    with pytest.raises(ValueError, match="expected a list of photos; got one str"):
-        predictor.predict(str(photo))
+    for one, kind in ((str(photo), "str"), (np.array(image), "ndarray"), (tensor, "Tensor"), (grey, "ndarray")):
+        with pytest.raises(ValueError, match=f"expected a list of photos; got one {kind}: put it in a list"):
+            predictor.predict(one)
+    assert same(predictor.predict(np.array(image)[None], least=0.0)[0], answers[0])  # a batch is a list
     with pytest.raises(ValueError, match="concave is 3: expected a ratio"):
         predictor.predict([photo], concave=3)
     assert predictor.predict([]) == []
@@ -91,7 +93,7 @@ def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoi
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "000000000042.png", "other.png", "photo.png", "detections.json", "detections.csv"}
     with Image.open(tmp_path / "out" / "photo.png") as picture:
-        assert picture.size == (480, 400)
+        assert picture.size == (480, 400 + 26)  # and a legend
     rows = files.read_json(tmp_path / "out" / "detections.json")
     assert {row["image_id"] for row in rows if row["file_name"] == "000000000042.png"} == {42}
     assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == len(rows) + 1
