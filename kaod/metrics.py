@@ -10,7 +10,8 @@ classes     by class: the AP50 (VOC) or the AP (COCO), `classes_11`, and `counts
 masks       where outlines are known: AP, AP50 and AP75 of masks, classes aside: the keypoints' hull, the box filled,
             the ellipse inscribed in it; and `bound`, of the true objects' own hulls.
 shape       where outlines are known, over the `objects` that were found: mean IoU of the outline with those four; and
-            of its minimum-area rectangle with the keypoints' (`rectangle`) and with the box (`rectangle_box`).
+            of its minimum-area rectangle with the keypoints' (`rectangle`) and with the box (`rectangle_box`), which is
+            that of the inscribed ellipse, too; the true hull's is the rectangle itself, so that its bound is 1.
 spread      the collapse gauge over the objects found; overhang: the share of the hull's area that is outside the box
             (which is a soft extent, smaller than the hard one). null without keypoints.
 truth       what the ground truth is: see `ground_truth`. photos, objects: how many there are.

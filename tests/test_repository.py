@@ -63,6 +63,14 @@ def test_the_grids_table_is_its_metrics():
     assert plots.grid_table(grid, columns) in README
 
 
+def test_the_table_of_longer_trainings_is_their_metrics():
+    long = files.read_json(ROOT / "results" / "shapes" / "long.json")
+    columns = {f"AP50-{kind}": f"-{kind}" for kind in ("st", "rt", "cr", "tr")} | {
+        "AP50-turn-30": "turned by −30°", "AP50-turn30": "by 30°", "hull": "hull's IoU",
+        "rectangle": "rotated box's IoU", "spread": "spread", "seconds_per_step": "seconds a step"}
+    assert plots.grid_table(long, columns) in README
+
+
 def test_the_table_of_other_detectors_is_their_metrics():
     metrics = {path.stem: files.read_json(path) for path in (ROOT / "results" / "shapes" / "detectors").glob("*.json")}
     assert set(metrics) == {"retinanet", "faster-rcnn"}
