@@ -1,35 +1,44 @@
 """What a training step costs: KAOD against FCOS, K, locations, matching; and our FCOS against torchvision's recipe.
 
-`python benchmarks/train_step.py` takes under ten minutes on two cores. It writes to results/benchmarks/ the figures
-(train_step-cpu.json or train_step-gpu.json), where the time of a step goes (.png, and torch's profile as .txt),
-and prints the table.
+`python benchmarks/train_step.py` takes under ten minutes, on two cores as on a GPU. It writes to results/benchmarks/
+the figures (train_step-cpu.json or train_step-gpu.json), where the time of a step goes (.png, and torch's profile as
+.txt), and prints the table.
 
 All variants take turns on the same photos, step by step, so that whatever else the machine does hits all alike.
 A ratio is the median over the rounds of two variants' times in the same round; `low` is the ratio of the least times,
 `work` on the CPU that of the processor's seconds (of all threads), which other programs change the least.
-The photos are decoded and in memory, as workers leave them. `theirs` is what references/detection of torchvision does
-with them: per-photo transforms to floats on the CPU, a list of them to the device, SGD, `--amp` on a GPU.
+The photos are in memory, as the workers leave them: ours as decoded bytes. `theirs` is what references/detection of
+torchvision does: its workers flip the photos and make floats of them, and those go to the device one by one; SGD, and
+`--amp` on a GPU. Ours are padded to multiples of 128 pixels, theirs to multiples of 32: for photos of 800 pixels that
+is 896 against 800, a quarter more of them for us to work through (`pixels` in the JSON; 128 pixels are 128 for both).
+
+On a GPU ours is compiled, for the sizes of these photos. Variants share what is alike, so that these are two graphs
+of the backbone and six of heads: two to four minutes, by estimate (`warm_up_seconds` in the JSON tells). Where one of
+them fails, or where torch would not compile any more, the benchmark stops.
 """
 
 import argparse
 import contextlib
 import json
-import os
+import multiprocessing
 import platform
 import re
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+import torchvision
 from torch.profiler import ProfilerActivity, profile, record_function
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
+from torchvision.ops import FrozenBatchNorm2d
 
 from kaod import ROOT, augment, compare, datasets, files, grid, losses, model, params, shapes, train
 
@@ -49,6 +58,7 @@ RATIOS = {  # what: (variant, reference, bound on the CPU, bound on a GPU)
     "keypoint loss / none": ("kaod-16", "no-kpl-16", None, None),
     "our FCOS / torchvision's recipe": ("fcos", "theirs", 1.03, 0.75),
 }
+LIMIT = 64  # graphs of one function
 MEMORY = "KAOD-16 / FCOS on the same two views"
 PARTS = {  # what a step consists of: (owner, function); the rest is in between
     "second view": (model, "warp_images"), "backbone": (model.FCOS, "backbone"), "head": (model.FCOS, "head"),
@@ -83,6 +93,9 @@ def build(name: str, chosen: params.Profile, device: str):
             layer.weight.fill_(0.2)
     if name == "theirs":
         ours = detector
+        for layer in ours.backbone.modules():
+            if isinstance(layer, FrozenBatchNorm2d):  # with torchvision's own, half precision ends at the first one
+                layer.forward = partial(FrozenBatchNorm2d.forward, layer)
         head = FCOSHead(ours.backbone.out_channels, 1, len(shapes.OUTLINES) + 1, chosen.model.head_convs)
         detector = FCOS(ours.backbone, len(shapes.OUTLINES) + 1, min_size=chosen.model.min_size,
                         max_size=chosen.model.max_size, anchor_generator=ours.anchor_generator, head=head,
@@ -101,21 +114,29 @@ def turned(batch: list, keypoints: params.Keypoints) -> list:
         augment.turned_copy(image.float() / 255, target, keypoints, "ellipse") for image, target in batch)]
 
 
-def step(name: str, detector, optimizer, batch: list, chosen: params.Profile, device: str, scaler) -> None:
-    """One step from decoded photos to new weights."""
-    images, targets = map(list, zip(*batch))
+def ready(name: str, batch: list, chosen: params.Profile, device: str) -> tuple[list, list]:
+    """A batch's images and targets as the workers leave them: to ours bytes, to torchvision's script flipped floats."""
+    if name == "theirs":
+        turn = torch.rand(len(batch)) < chosen.train.flip
+        batch = [augment.flip(*pair) if each else pair for each, pair in zip(turn, batch)]
+        batch = [(image.float() / 255, target) for image, target in batch]
+    elif device != "cpu":
+        batch = [(image.pin_memory(), target) for image, target in batch]
+    return tuple(map(list, zip(*batch)))
+
+
+def step(name: str, detector, optimizer, images: list, targets: list, chosen: params.Profile, device: str,
+         scaler) -> None:
+    """One step from what the workers leave to new weights."""
     if name != "theirs":
         given = augment.augment(*train.on_device(images, targets, device), chosen.train, chosen.keypoints)
         train.gradients(detector, optimizer, *given, chosen.train)
         optimizer.step()
         return
-    turn = torch.rand(len(images)) < chosen.train.flip
-    pairs = [augment.flip(image, target) if each else (image, target)
-             for each, image, target in zip(turn, images, targets)]
-    given = [(image.float() / 255).to(device) for image, _ in pairs]
-    targets = [{key: target[key].to(device) for key in ("boxes", "labels")} for _, target in pairs]
+    images = [image.to(device) for image in images]
+    targets = [{key: target[key].to(device) for key in ("boxes", "labels")} for target in targets]
     with torch.autocast("cuda", enabled=device != "cpu"):
-        total = sum(detector(given, targets).values())
+        total = sum(detector(images, targets).values())
     total.item()
     optimizer.zero_grad()
     scaler.scale(total).backward()
@@ -134,35 +155,58 @@ def timed(run, device: str):
     return found, time.perf_counter() - began, time.process_time() - worked
 
 
+@contextlib.contextmanager
+def tuned(detectors: list, settings: params.Train, device: str):
+    """All detectors as `train.tuned` makes them, at the same time. Raises RuntimeError where one is not.
+
+    Each batch that comes is compiled for its size, so that no variant has a graph for all sizes where another has not.
+    """
+    with contextlib.ExitStack() as stack:
+        if settings.compile:  # past torch's limit of graphs, which the variants share, they would run as they are
+            stack.enter_context(torch._dynamo.config.patch(
+                automatic_dynamic_shapes=False, recompile_limit=LIMIT, fail_on_recompile_limit_hit=True))
+        for detector in detectors:
+            with torch.compiler.set_stance("force_eager"):  # not for the sizes of its trial, too, which takes minutes
+                stack.enter_context(train.tuned(detector, settings, 0, device))
+        if settings.compile and not all("forward" in each.backbone.__dict__ for each in detectors):
+            raise RuntimeError("not all detectors are tuned at the same time")
+        yield
+
+
 def measure(chosen: params.Profile, data: list, device: str, rounds: int):
-    """By variant: seconds, one a round; the processor's seconds; on a GPU bytes at the peak."""
+    """By variant: seconds, one a round; the processor's seconds; on a GPU bytes at the peak; pixels of a step's photos,
+    padded, in all views. And how many seconds it took to compile and to warm up."""
     size = chosen.train.batch
     batches = [data[:size], data[size:]]
     both = [batch + turned(batch, chosen.keypoints) for batch in batches]
     scaler = torch.amp.GradScaler("cuda", enabled=device != "cpu")
-    made, peaks = {}, {}
     seconds, work = {name: [] for name in VARIANTS}, {name: [] for name in VARIANTS}
-    for name in VARIANTS:
-        detector, optimizer = build(name, chosen, device)
-        if name != "theirs":
-            tuned = train.tuned(detector, chosen.train, 0, device)
-            tuned.__enter__()  # for as long as this process lives
-        made[name] = detector, optimizer
-    for count in range(-2, rounds):  # the first two warm up
-        for name, (detector, optimizer) in made.items():
-            torch.manual_seed(count + 2)
-            batch = (both if name == "fcos-two-views" else batches)[count % 2]
-            if device != "cpu":
-                held = torch.cuda.memory_allocated()
-                torch.cuda.reset_peak_memory_stats()
-            _, spent, worked = timed(lambda name=name, pair=(detector, optimizer), batch=batch: step(
-                name, *pair, batch, chosen, device, scaler), device)
-            if count >= 0:
-                seconds[name].append(spent)
-                work[name].append(worked)
-            if device != "cpu":  # its own weights are held before, but so they are for all
-                peaks[name] = max(peaks.get(name, 0), torch.cuda.max_memory_allocated() - held)
-    return seconds, work, peaks
+    peaks, pixels = {}, {}
+    began, warm_up = time.perf_counter(), 0
+    made = {name: build(name, chosen, device) for name in VARIANTS}
+    for name, (detector, _) in made.items():
+        detector.backbone.register_forward_pre_hook(
+            lambda _, given, name=name: pixels.update({name: given[0][:, 0].numel()}))
+    with tuned([detector for name, (detector, _) in made.items() if name != "theirs"], chosen.train, device):
+        for count in range(-2, rounds):  # the first two warm up
+            if count == 0:
+                warm_up = time.perf_counter() - began
+                print(f"ready after {warm_up:.0f} s", flush=True)
+                if chosen.train.compile and not torch._dynamo.utils.counters["stats"]["unique_graphs"]:
+                    raise RuntimeError("torch.compile does not work here")
+            for name, pair in made.items():
+                torch.manual_seed(count + 2)
+                given = ready(name, (both if name == "fcos-two-views" else batches)[count % 2], chosen, device)
+                if device != "cpu":
+                    held = torch.cuda.memory_allocated()
+                    torch.cuda.reset_peak_memory_stats()
+                _, spent, worked = timed(partial(step, name, *pair, *given, chosen, device, scaler), device)
+                if count >= 0:
+                    seconds[name].append(spent)
+                    work[name].append(worked)
+                    if device != "cpu":  # its own weights are held before, but so they are for all
+                        peaks[name] = max(peaks.get(name, 0), torch.cuda.max_memory_allocated() - held)
+    return seconds, work, peaks, pixels, warm_up
 
 
 def resident(field: str) -> int:
@@ -171,17 +215,17 @@ def resident(field: str) -> int:
     return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
-def peak_memory(name: str) -> int:
+def peak_memory(name: str, chosen: params.Profile) -> int:
     """Bytes at the peak of two CPU steps of one variant, beyond what this process holds before it builds it."""
-    chosen = settings("cpu")
     torch.set_num_threads(chosen.train.threads)
     with tempfile.TemporaryDirectory() as folder:
         batch = photos(chosen, Path(folder))[:chosen.train.batch]
     batch = batch + turned(batch, chosen.keypoints) if name == "fcos-two-views" else batch
+    given = ready(name, batch, chosen, "cpu")
     before = resident("VmRSS")
     pair = build(name, chosen, "cpu")
     for _ in range(2):
-        step(name, *pair, batch, chosen, "cpu", None)
+        step(name, *pair, *given, chosen, "cpu", None)
     return resident("VmHWM") - before
 
 
@@ -213,12 +257,13 @@ def profiled(chosen: params.Profile, batch: list, device: str, target: Path) -> 
     torch.Tensor.backward = labelled(torch.Tensor.backward, "backward")
     optimizer.step = labelled(optimizer.step, "optimizer")
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
-    found = []
+    found, given = [], ready("kaod-16", batch, chosen, device)
     with train.tuned(detector, replace(chosen.train, compile=False), 0, device):
         for count in range(6):
             torch.manual_seed(count)
             with profile(activities=activities, acc_events=True) if count == 5 else contextlib.nullcontext() as kept:
-                _, spent, _ = timed(lambda: step("kaod-16", detector, optimizer, batch, chosen, device, None), device)
+                _, spent, _ = timed(
+                    partial(step, "kaod-16", detector, optimizer, *given, chosen, device, None), device)
             took["keypoint loss"] -= took["matching"]  # it lies within
             found.append((spent, took | {"all else": spent * 1e3 - sum(took.values())}))
     for owner, name, function in usual:
@@ -227,7 +272,8 @@ def profiled(chosen: params.Profile, batch: list, device: str, target: Path) -> 
     order = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
     files.write_bytes(target.with_suffix(".txt"), kept.key_averages().table(sort_by=order, row_limit=20,
                                                                             max_name_column_width=40).encode())
-    draw(took, f"Where a KAOD-16 step goes: {grid.hardware(device)}", target.with_suffix(".png"))
+    draw(took, f"Where a KAOD-16 step goes: {len(batch)} photos of {chosen.model.min_size} pixels\n"
+         f"{grid.hardware(device)}", target.with_suffix(".png"))
     return took
 
 
@@ -235,12 +281,14 @@ def draw(parts: dict[str, float], title: str, path: Path) -> None:
     """Where the time of a step goes, as bars."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(list(parts), list(parts.values()), color="#4477aa")
-    axes.bar_label(bars, [f"{value:.1f} ms, {value / sum(parts.values()):.0%}" for value in parts.values()], padding=3)
+    shares = [value / sum(parts.values()) for value in parts.values()]
+    axes.bar_label(bars, [f"{value:.1f} ms, " + (f"{share:.0%}" if share >= 0.005 else "under 1%")
+                          for value, share in zip(parts.values(), shares)], padding=3)
     axes.invert_yaxis()
-    axes.set(title=title, xlabel="milliseconds", xlim=(0, 1.25 * max(parts.values())))
+    axes.set(title=title, xlabel="milliseconds, not compiled", xlim=(0, 1.3 * max(parts.values())))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -266,11 +314,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures training steps; see the top of this file.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--memory", choices=VARIANTS, help="print one variant's peak memory on the CPU, in bytes")
     given = parser.parse_args()
-    if given.memory:
-        print(peak_memory(given.memory))
-        return
+    if given.rounds < 1:
+        parser.error(f"--rounds: expected at least 1; got {given.rounds}")
     device = given.device
     on_cpu = device == "cpu"
     commit = (compare.git("describe", "--always", "--dirty") or "none").strip()  # before files are written
@@ -280,21 +326,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = photos(chosen, Path(folder))
     parts = profiled(chosen, data[:chosen.train.batch], device, target)
-    seconds, work, peaks = measure(chosen, data, device, given.rounds)
+    seconds, work, peaks, pixels, warm_up = measure(chosen, data, device, given.rounds)
     if on_cpu:
-        for name in RATIOS[MEMORY][:2]:
-            answer = subprocess.run([sys.executable, __file__, "--device", "cpu", "--memory", name], check=True,
-                                    capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-            peaks[name] = int(answer.stdout)
+        for name in RATIOS[MEMORY][:2]:  # each in a new process, since this one's peak is behind it
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                peaks[name] = pool.submit(peak_memory, name, chosen).result()
     first, second, bound, _ = RATIOS[MEMORY]
     found = {
         "hardware": grid.hardware(device), "load": "read ratios, not seconds",
         "commit": commit,
         "command": shlex.join(["python", "benchmarks/train_step.py", *sys.argv[1:]]),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__}, "rounds": given.rounds,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "torchvision": torchvision.__version__}, "rounds": given.rounds,
         "batch": chosen.train.batch, "size": chosen.draw.size, "model": asdict(chosen.model),
         "bf16": chosen.train.bf16 and not on_cpu, "channels_last": chosen.train.channels_last,
-        "compile": chosen.train.compile,
+        "compile": chosen.train.compile, "warm_up_seconds": warm_up, "pixels": pixels,
         "seconds": {name: {"median": statistics.median(each), "least": min(each)} for name, each in seconds.items()},
         "ratios": {what: ratio(seconds[a], seconds[b]) | {"bound": cpu if on_cpu else gpu}
                    | ({"work": ratio(work[a], work[b])["median"]} if on_cpu else {})
@@ -302,7 +348,7 @@ def main() -> None:
         "peak_bytes": peaks, "memory": {"median": peaks[first] / peaks[second], "bound": bound},
         "parts_ms": parts}
     files.write_json(target, json.loads(json.dumps(found)))
-    print(table(found))
+    print(table(files.read_json(target)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kaod import ROOT, files
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """benchmarks/train_step.py with two photos a step and a small network, writing to a folder of its own."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # by name, so that its own processes find it, too
+    import train_step
+
+    usual = train_step.settings
+
+    def small(device):
+        found = usual(device)
+        return replace(found, model=replace(found.model, fpn_channels=32, head_convs=1, min_size=128, max_size=128),
+                       train=replace(found.train, batch=2, threads=1), draw=replace(found.draw, train=4, size=128))
+
+    monkeypatch.setattr(train_step, "settings", small)
+    monkeypatch.setattr(train_step, "ROOT", tmp_path)
+    return train_step
+
+
+def figures(benchmark, monkeypatch, capsys, tmp_path, device: str) -> dict:
+    """What one round writes, looked at for what holds anywhere."""
+    monkeypatch.setattr("sys.argv", ["train_step.py", "--device", device, "--rounds", "1"])
+    benchmark.main()
+    folder, name = tmp_path / "results" / "benchmarks", "train_step-cpu" if device == "cpu" else "train_step-gpu"
+    found = files.read_json(folder / f"{name}.json")
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.json", f"{name}.png", f"{name}.txt"]
+    assert benchmark.table(found) in capsys.readouterr().out
+    assert found["commit"] and found["hardware"] and found["versions"]["torch"] == torch.__version__
+    assert found["rounds"] == 1 and found["command"].endswith(f"--device {device} --rounds 1")
+    assert set(found["ratios"]) == set(benchmark.RATIOS) and set(found["seconds"]) == set(benchmark.VARIANTS)
+    assert all(each["median"] > 0 for each in (*found["ratios"].values(), found["memory"]))
+    assert set(benchmark.PARTS) < set(found["parts_ms"])
+    assert found["pixels"] == {name: 128 * 128 * (2 if name in ("fcos", "no-kpl-16", "theirs") else 4)
+                               for name in benchmark.VARIANTS}
+    return found
+
+
+def test_one_round_writes_all_figures(benchmark, monkeypatch, capsys, tmp_path):
+    found = figures(benchmark, monkeypatch, capsys, tmp_path, "cpu")
+    assert not found["compile"] and set(found["peak_bytes"]) == set(benchmark.RATIOS[benchmark.MEMORY][:2])
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_a_gpu_compiles_all_and_writes_all_figures(benchmark, monkeypatch, capsys, tmp_path):
+    found = figures(benchmark, monkeypatch, capsys, tmp_path, "cuda")
+    assert found["compile"] and found["bf16"] and set(found["peak_bytes"]) == set(benchmark.VARIANTS)
+
+
+@pytest.fixture
+def two(benchmark, monkeypatch, tmp_path):
+    """Measures one round of two variants that are compiled, and torchvision's."""
+    names = ("kaod-16", "fcos", "theirs")
+    monkeypatch.setattr(benchmark, "VARIANTS", {name: benchmark.VARIANTS[name] for name in names})
+    torch.set_num_threads(1)
+    chosen = benchmark.settings("cpu")
+    chosen = replace(chosen, train=replace(chosen.train, compile=True))
+    return lambda: benchmark.measure(chosen, benchmark.photos(chosen, tmp_path / "photos"), "cpu", rounds=1)
+
+
+def test_every_step_of_ours_is_compiled(benchmark, two, monkeypatch):
+    calls, steps = [], {}
+
+    def compiled(forward, usual=torch.compile):
+        fast = usual(forward, backend="eager")
+
+        def run(given):
+            calls.append(forward)
+            return fast(given)
+        return run
+
+    def counted(name, *given, usual=benchmark.step):
+        before = len(calls)
+        usual(name, *given)
+        steps.setdefault(name, []).append(len(calls) - before)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(benchmark, "step", counted)
+    two()
+    assert steps == {"kaod-16": [2] * 3, "fcos": [2] * 3, "theirs": [0] * 3}  # backbone and head
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4  # for batches of two sizes
+
+
+def test_compiling_past_torchs_limit_is_noticed(benchmark, two, monkeypatch):
+    usual = torch.compile
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", lambda forward: usual(forward, backend="eager"))
+    monkeypatch.setattr(benchmark, "LIMIT", 1)
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        two()
+
+
+def test_torchvisions_recipe_gets_floats_and_ours_bytes(benchmark, tmp_path):
+    """Flipped or not, they are the same photos and as many objects."""
+    chosen = benchmark.settings("cpu")
+    batch = benchmark.photos(chosen, tmp_path)[:2]
+    ours, _ = benchmark.ready("fcos", batch, chosen, "cpu")
+    theirs, targets = benchmark.ready("theirs", batch, chosen, "cpu")
+    assert all(image.dtype == torch.uint8 for image in ours)
+    for (image, target), given, kept in zip(batch, theirs, targets):
+        assert given.dtype == torch.float32 and given.max() <= 1 and len(kept["boxes"]) == len(target["boxes"])
+        assert any(torch.equal(each, (given * 255).round().to(torch.uint8)) for each in (image, image.flip(2)))
+
+
+def test_the_metrics_of_a_few_photos_are_timed(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import metrics
+
+    for name, value in {"ROOT": tmp_path, "PHOTOS": 5, "OBJECTS": 36, "DETECTIONS": 10}.items():
+        monkeypatch.setattr(metrics, name, value)
+    metrics.main()
+    found = files.read_json(tmp_path / "results" / "benchmarks" / "metrics.json")
+    assert set(found["seconds"]) == {"coco", "voc"} and found["photos"] == 5 and found["detections"] == 10
+    assert found["command"] == "python benchmarks/metrics.py" and found["hardware"] and found["commit"]
