@@ -96,7 +96,7 @@ def test_which_trainings_collapsed():
 
 def test_charts_show_all_cells_that_ran():
     figure = findings.spreads(GRID, even=0.56)
-    dots = sum(cell["metrics"]["st"]["spread"] is not None for cell in CELLS)
+    dots = sum(cell["metrics"]["st"]["spread"] is not None for cell in CELLS if cell["model"] in GRID)
     assert len(figure.axes[0].texts) == dots > 0
     assert [tick.get_text() for tick in findings.turning(GRID).axes[0].get_yticklabels()] == list(GRID)
     assert len(findings.grid_sweep(GRID).axes[0].lines) == len(GRID)
