@@ -168,15 +168,20 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
         path.unlink()
 
 
+def check_drawn(folder: Path) -> None:
+    """Raises ValueError where a folder holds a download: drawn photos can be drawn again, a download would be lost."""
+    for marker in (".unpacked-*", "*.part"):
+        for path in folder.glob(marker):
+            raise ValueError(f"{folder}: holds a download ({path.name}), which would be lost; please move that folder "
+                             "away")
+
+
 def draw(profile: params.Profile) -> None:
     """Draws into a temporary folder, then renames: an interrupted run leaves no half a data set.
 
     Raises ValueError where there is a download, which it would replace.
     """
-    for marker in (".unpacked-*", "*.part"):
-        for path in profile.folder.glob(marker):
-            raise ValueError(f"{profile.folder}: holds a download ({path.name}), which drawn photos would replace; "
-                             "please move that folder away")
+    check_drawn(profile.folder)
     profile.folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=profile.folder.parent) as temporary:
         drawn = Path(temporary) / "drawn"
@@ -232,12 +237,15 @@ def link(profile: params.Profile) -> None:
     DVC hashes what a link to a file points to, so that it sees when the user's files change (not when outlines or
     masks come that were not there); it would neither follow a link to a folder nor let a stage depend on a path that
     only one profile has. Raises ValueError, with nothing touched, where the copy is in datasets/<profile>/ or around
-    it, or something else than links is there.
+    it, or something else is there than links, or the photos of a profile that are drawn.
     """
     folder = profile.folder
     if profile.data.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(profile.data):
         raise ValueError(f"params.yaml: {profile.name}.root: {profile.data} is, lies in or holds {folder}, where links "
                          "to your own copy are made; please move the copy elsewhere")
+    if profile.draw is not None:
+        check_drawn(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     for path in _below(folder):
         ours = _linked(path, folder) or path in (folder / "manifest.json", folder / "faults.txt")
         if not ours and (path.is_symlink() or not path.is_dir()):

@@ -473,16 +473,20 @@ def test_a_download_after_a_copy_of_ones_own_takes_away_the_links_alone(server, 
     assert contents(own.folder / "s") == {own.folder / name: b"fetched"} and contents(own.data) == before
 
 
-def test_drawing_replaces_links_but_no_download(repository, own):
+def test_drawing_replaces_links_and_links_what_was_drawn_but_neither_a_download(repository, own):
     settings = replace(params.load("tiny")[0].draw, train=1, test=1)
     before = contents(own.data)
     download.link(own)
     download.draw(replace(own, root=None, draw=settings))
     assert contents(own.data) == before and not any(path.is_symlink() for path in own.folder.rglob("*"))
+    download.link(replace(own, draw=settings))  # what was drawn can be drawn again
+    assert contents(own.data) == before
+    assert all(path.is_symlink() or path.is_dir() for path in own.folder.rglob("*"))
     (own.folder / ".unpacked-1").touch()
-    with pytest.raises(ValueError, match="datasets/voc: holds a download .* please move"):
-        download.draw(replace(own, root=None, draw=settings))
-    assert (own.folder / ".unpacked-1").exists()
+    for action, root in ((download.draw, None), (download.link, own.root)):
+        with pytest.raises(ValueError, match="datasets/voc: holds a download .* please move"):
+            action(replace(own, root=root, draw=settings))
+        assert (own.folder / ".unpacked-1").exists()
 
 
 def test_all_faults_are_in_a_file_beside_the_manifest(repository, own):
