@@ -48,7 +48,7 @@ def make(rng) -> tuple[datasets.DataSet, list[dict]]:
 
 
 def main() -> None:
-    commit = (compare.git("describe", "--always", "--dirty") or "none").strip()  # of what is about to run
+    commit = compare.commit()  # of what is about to run
     dataset, detections = make(np.random.default_rng(0))
     seconds = {}
     for layout in ("coco", "voc"):

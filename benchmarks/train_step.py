@@ -319,7 +319,7 @@ def main() -> None:
         parser.error(f"--rounds: expected at least 1; got {given.rounds}")
     device = given.device
     on_cpu = device == "cpu"
-    commit = (compare.git("describe", "--always", "--dirty") or "none").strip()  # before files are written
+    commit = compare.commit()  # before files are written
     target = ROOT / "results" / "benchmarks" / f"train_step-{'cpu' if on_cpu else 'gpu'}.json"
     chosen = settings(device)
     torch.set_num_threads(chosen.train.threads)

@@ -24,6 +24,11 @@ def git(*arguments: str) -> str | None:
         return None
 
 
+def commit() -> str:
+    """The last commit's short name, with -dirty where files that Git tracks differ from it; "none" without one."""
+    return (git("describe", "--always", "--dirty") or "none").strip()
+
+
 def compare(now: dict[str, dict], before: dict[str, dict], tolerance: float = TOLERANCE) -> tuple[str, list[str]]:
     """A table of each model's AP50, now and as committed, and the cells that differ by more than `tolerance`.
 

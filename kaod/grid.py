@@ -87,7 +87,7 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
     files.write_json(target / "run.json", {
         "model": name, "seed": seed, "variant": asdict(variant), "steps": applied.train.steps,
         "command": shlex.join(["python", "-m", "kaod.grid", "train", name, str(seed)]), "hardware": hardware(device),
-        "commit": (compare.git("describe", "--always", "--dirty") or "none").strip(),
+        "commit": compare.commit(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
         "learning": learning(),
         "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})

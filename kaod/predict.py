@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image, ImageOps
-from pycocotools import mask as rle
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
@@ -177,8 +176,7 @@ def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes
     for number, (row, label) in enumerate(zip(rows, found["labels"])):
         row |= {"file_name": file_name, "category_name": classes[label - 1]}
         if "masks" in found:
-            mask = rle.encode(np.asfortranarray(found["masks"][number].astype(np.uint8)))
-            row["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode()}
+            row["segmentation"] = datasets.encode(found["masks"][number])
             row["rotated_box"] = found["rotated_boxes"][number].tolist()
     return rows
 
