@@ -8,6 +8,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 .PHONY: repro test slow clean
 
 repro: .venv/made
+	jupytext --quiet --sync notebooks/*.ipynb
 	dvc repro
 
 test: .venv/made

@@ -46,6 +46,26 @@ def cost_of_k(benchmark: dict):
     return figure
 
 
+def by_k(table: dict[str, dict], models: dict[int, str]) -> str:
+    """A table in Markdown: figures by the number of keypoints, over the seeds that all models have.
+
+    models: {K: its model}; those that have not run are left out.
+    """
+    models = {k: model for k, model in models.items() if model in table}
+    shared = sorted(set.intersection(*(set(table[model]["seeds"]) for model in models.values()))) if models else []
+    if not shared:
+        return "Not run yet."
+    columns = {"AP50-st": "AP50 -st", "AP50-rt": "-rt", "hull": "hull's IoU", "rectangle": "rotated box's IoU",
+               "spread": "spread", "repeatability30": "repeatability, 30°"}
+    lines = ["| K | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+    for k, model in models.items():
+        rows = table[model]["by_seed"]
+        found = [[rows[name][table[model]["seeds"].index(seed)] for seed in shared] for name in columns]
+        lines.append(f"| {k} | " + " | ".join(f"{np.mean(values):.3f}" for values in found) + " |")
+    seeds = f"Seed {shared[0]}" if len(shared) == 1 else "Means over the seeds " + ", ".join(map(str, shared))
+    return "\n".join(lines) + f"\n\n{seeds}."
+
+
 def verdict(table: dict[str, dict], figure: str, model: str, reference: str, words: str, less: bool = False) -> str:
     """An item in Markdown: a model's difference to a reference, and whether it can be told from chance.
 

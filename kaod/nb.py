@@ -1,10 +1,12 @@
 """Runs notebooks so that the same inputs give the same bytes.
 
-`python -m kaod.nb source NAME`   notebooks/NAME.ipynb without its outputs → runs/notebooks/NAME.ipynb, so that
-                                  outputs edited in JupyterLab rerun nothing
-`python -m kaod.nb run NAME`      that, executed by papermill → runs/<profile>/notebooks/NAME.ipynb
-`python -m kaod.nb publish`       the executed copies → notebooks/, to be committed; only those of drawn photos, and of
-                                  notebooks whose text and code are those that ran
+A notebook is two files: notebooks/NAME.py, its text and code, on which the pipeline depends, and notebooks/NAME.ipynb,
+the same with outputs, to be looked at. JupyterLab saves both (notebooks/jupytext.toml), so that edited outputs rerun
+nothing.
+
+`python -m kaod.nb run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
+`python -m kaod.nb publish`    the executed copies → notebooks/, to be committed; only those of drawn photos, and of
+                               notebooks whose text and code are those that ran
 """
 
 import argparse
@@ -13,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jupytext
 import nbformat
 import papermill
 
@@ -51,16 +54,24 @@ def to_bytes(notebook) -> bytes:
 
 
 def read(path: Path):
-    """Raises ValueError that names the file."""
+    """A notebook from its .ipynb, or from its .py in jupytext's percent format.
+
+    Raises ValueError that names the file.
+    """
     try:
-        return nbformat.read(path, as_version=4)
+        return nbformat.read(path, as_version=4) if path.suffix == ".ipynb" else jupytext.read(path, fmt="py:percent")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such notebook") from None
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError) as error:
         raise ValueError(f"{path}: not a notebook ({error})") from None
 
 
-def execute(source: Path, target: Path) -> None:
+def source(path: Path) -> bytes:
+    """What was written, without what it gave: the same for a notebook's two files."""
+    return to_bytes(normalise(read(path), outputs=False))
+
+
+def execute(path: Path, target: Path) -> None:
     """Runs a notebook by papermill in the notebooks' folder; the target is written when all cells ran.
 
     Raises papermill's PapermillExecutionError, which shows the cell and its traceback.
@@ -69,8 +80,8 @@ def execute(source: Path, target: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, target.name)
-        papermill.execute_notebook(str(source), str(result), cwd=str(ROOT / "notebooks"), progress_bar=None,
-                                   kernel_name="python3")
+        papermill.execute_notebook(normalise(read(path), outputs=False), str(result), cwd=str(ROOT / "notebooks"),
+                                   progress_bar=None, kernel_name="python3")
         files.write_bytes(target, to_bytes(normalise(read(result), outputs=True)))
 
 
@@ -81,31 +92,31 @@ def publish(profile: params.Profile) -> None:
     """
     if profile.draw is None:
         raise ValueError(f"the photos of the profile {profile.name} are not drawn: their licences may forbid it")
-    executed = {path: profile.runs / "notebooks" / path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+    executed = {path: profile.runs / "notebooks" / f"{path.stem}.ipynb"
+                for path in sorted((ROOT / "notebooks").glob("*.py"))}
     for path, ran in executed.items():
-        if to_bytes(normalise(read(path), outputs=False)) != to_bytes(normalise(read(ran), outputs=False)):
-            raise ValueError(f"{path}: edited since it ran, and the edits would be lost; run `dvc repro` first")
+        if source(path) != source(ran):
+            raise ValueError(f"{path}: edited since it ran; run `dvc repro` first")
+        shown = path.with_suffix(".ipynb")
+        if shown.exists() and source(shown) != source(ran):
+            raise ValueError(f"{shown}: other text or code than in {path.name}, which would be lost; "
+                             f"`jupytext --sync {shown}` takes that of the newer file for both")
     for path, ran in executed.items():
-        files.write_bytes(path, ran.read_bytes())
+        files.write_bytes(path.with_suffix(".ipynb"), ran.read_bytes())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m kaod.nb", description="Runs notebooks reproducibly.")
-    parser.add_argument("action", choices=("source", "run", "publish"))
-    parser.add_argument("name", nargs="?", help="the notebook, without .ipynb")
+    parser.add_argument("action", choices=("run", "publish"))
+    parser.add_argument("name", nargs="?", help="the notebook, without .py")
     given = parser.parse_args()
     profile, _ = params.load()
     if given.action == "publish":
         publish(profile)
-        return
-    if given.name is None:
+    elif given.name is None:
         parser.error("expected the name of a notebook")
-    name = f"{given.name}.ipynb"
-    if given.action == "source":
-        notebook = normalise(read(ROOT / "notebooks" / name), outputs=False)
-        files.write_bytes(ROOT / "runs" / "notebooks" / name, to_bytes(notebook))
     else:
-        execute(ROOT / "runs" / "notebooks" / name, profile.runs / "notebooks" / name)
+        execute(ROOT / "notebooks" / f"{given.name}.py", profile.runs / "notebooks" / f"{given.name}.ipynb")
 
 
 if __name__ == "__main__":

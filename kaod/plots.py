@@ -29,6 +29,7 @@ MODELS = {  # colour, marker and dashes of each model, the same in all figures
     "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"),
     "no-kpl": ("#E69F00", "^", "-"), "kpl": ("#CC79A7", "v", "--"),
     "kpl-hm": ("#009E73", "D", "-"), "kaod": ("#009E73", "D", "-"),  # the grid's name, and the pipeline's
+    "kpl-hm-k8": ("#009E73", "o", ":"), "kpl-hm-k32": ("#009E73", "s", "--"),
     "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":"), "supervised": ("#D55E00", "*", "-.")}
 
 

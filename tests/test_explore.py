@@ -129,7 +129,19 @@ def test_a_slider_moved_in_a_browser_turns_the_photo(tmp_path):
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch_persistent_context(
                 tmp_path / "profile", executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1200, "height": 1400})
-            before, after, seconds = move_a_slider(browser.new_page(), f"{address}/lab/tree/06-explore.ipynb", tmp_path)
+            page = browser.new_page()
+            before, after, seconds = move_a_slider(page, f"{address}/lab/tree/06-explore.ipynb", tmp_path)
+            # saved with its outputs: the text that the pipeline runs is the same
+            notebook = clone.folder / "notebooks" / "06-explore.ipynb"
+            text, shown = (notebook.with_suffix(".py").read_bytes(), notebook.read_bytes())
+            page.keyboard.press("Control+s")
+            for _ in range(60):
+                page.wait_for_timeout(500)
+                if notebook.read_bytes() != shown:
+                    break
+            page.wait_for_timeout(1000)
+            page.screenshot(path=tmp_path / "saved.png")
+            assert notebook.read_bytes() != shown and notebook.with_suffix(".py").read_bytes() == text
             browser.close()
     finally:
         server.terminate()

@@ -51,6 +51,16 @@ def test_ratios_are_the_benchmarks_medians():
     assert said == f"- words: **{BENCHMARK['ratios']['keypoint loss / none']['median']:.2f}**"
 
 
+def test_figures_by_k_are_of_the_seeds_that_all_models_have():
+    names = ("AP50-st", "AP50-rt", "hull", "rectangle", "spread", "repeatability30")
+    table = {"a": {"seeds": [0, 1], "by_seed": dict.fromkeys(names, [0.25, 0.5])},
+             "b": {"seeds": [1], "by_seed": dict.fromkeys(names, [0.75])}}
+    lines = findings.by_k(table, {8: "a", 16: "b", 32: "gone"}).splitlines()
+    assert lines[2:] == ["| 8 |" + " 0.500 |" * 6, "| 16 |" + " 0.750 |" * 6, "", "Seed 1."]
+    assert findings.by_k(table, {8: "a"}).endswith("| 8 |" + " 0.375 |" * 6 + "\n\nMeans over the seeds 0, 1.")
+    assert findings.by_k({}, {8: "a"}) == "Not run yet."
+
+
 def curve(figures: dict) -> dict:
     return {"figures": {key: {"mean": value, "half": None} for key, value in figures.items()}}
 

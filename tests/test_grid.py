@@ -59,7 +59,8 @@ def test_a_cell_is_the_same_measured_on_the_way_or_not(repository, tiny, monkeyp
 def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
     profile, models = grid.load()
     assert {"fcos", "fcos-2x", "fcos-corners", "fcos-ellipse", "no-kpl", "kpl", "kpl-hm", "kpl-hm-k8",
-            "kpl-hm-k32", "paper", "all-locations", "supervised"} | {f"{name}-long" for name in ("fcos", "fcos-2x", "no-kpl", "kpl-hm")} == models.keys()
+            "kpl-hm-k32", "paper", "all-locations", "supervised",
+            *(f"{name}-long" for name in ("fcos", "fcos-2x", "no-kpl", "kpl-hm"))} == models.keys()
     paper = params.apply(profile, models["paper"])
     keypoints = paper.keypoints
     assert (keypoints.locations, keypoints.reduction, keypoints.normalize) == ("all", "sum", False)

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import jupytext
 import nbformat
 import pytest
 
@@ -42,37 +43,55 @@ def test_committed_notebooks_are_executed_normalised_and_small(path):
         assert "class " not in cell.source and "def " not in cell.source  # the package defines, notebooks show
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_text_that_the_pipeline_runs_is_the_text_that_is_shown(path):
+    assert nb.source(path) == nb.source(path.with_suffix(".py")), f"jupytext --sync {path}"
+
+
 def test_a_broken_notebook_is_named(tmp_path):
-    with pytest.raises(ValueError, match="x.ipynb: no such notebook"):
-        nb.read(tmp_path / "x.ipynb")
+    for suffix in (".ipynb", ".py"):
+        with pytest.raises(ValueError, match=f"x{suffix}: no such notebook"):
+            nb.read(tmp_path / f"x{suffix}")
     (tmp_path / "x.ipynb").write_text("{")
     with pytest.raises(ValueError, match="x.ipynb: not a notebook"):
         nb.read(tmp_path / "x.ipynb")
 
 
 def write(path, text: str, output: str = ""):
+    """A notebook, as its .py or its .ipynb."""
     outputs = [nbformat.v4.new_output("stream", text=output)] if output else []
     cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("print(1)", outputs=outputs)]
-    files.write_bytes(path, nb.to_bytes(nb.normalise(nbformat.v4.new_notebook(cells=cells), outputs=True)))
+    notebook = nb.normalise(nbformat.v4.new_notebook(cells=cells), outputs=True)
+    files.write_bytes(path, nb.to_bytes(notebook) if path.suffix == ".ipynb" else
+                      jupytext.writes(notebook, "py:percent").encode())
 
 
 def test_what_ran_is_published_but_edits_are_not_lost_and_real_photos_not_shown(repository):
     profile = SimpleNamespace(name="own", draw=object(), runs=repository / "runs")
+    folder = repository / "notebooks"
     for name in ("a", "b"):
-        write(repository / "notebooks" / f"{name}.ipynb", name)
+        write(folder / f"{name}.py", name)
         write(profile.runs / "notebooks" / f"{name}.ipynb", name, "executed")
+    write(folder / "a.ipynb", "a")
     write(profile.runs / "notebooks" / "gone.ipynb", "of a notebook that was taken away", "executed")
-    before = (repository / "notebooks" / "a.ipynb").read_bytes()
-    write(repository / "notebooks" / "b.ipynb", "edited since")
-    with pytest.raises(ValueError, match="b.ipynb: edited since it ran, and the edits would be lost"):
+    before = (folder / "a.ipynb").read_bytes()
+    write(folder / "b.py", "edited since")
+    with pytest.raises(ValueError, match="b.py: edited since it ran; run `dvc repro` first"):
         nb.publish(profile)
-    assert (repository / "notebooks" / "a.ipynb").read_bytes() == before  # all or none
-    write(repository / "notebooks" / "b.ipynb", "b", "older outputs")
+    assert (folder / "a.ipynb").read_bytes() == before  # all or none
+    write(folder / "b.py", "b")
+    write(folder / "b.ipynb", "edited by an editor that knows nothing of b.py")
+    with pytest.raises(ValueError, match="b.ipynb: other text or code than in b.py, which would be lost"):
+        nb.publish(profile)
+    write(folder / "b.ipynb", "b", "older outputs")
     with pytest.raises(ValueError, match="the photos of the profile own are not drawn"):
         nb.publish(SimpleNamespace(**{**vars(profile), "draw": None}))
     nb.publish(profile)
-    assert sorted(path.stem for path in (repository / "notebooks").iterdir()) == ["a", "b"]
-    assert nb.read(repository / "notebooks" / "b.ipynb").cells[1].outputs[0].text == "executed"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.ipynb", "a.py", "b.ipynb", "b.py"]
+    assert nb.read(folder / "b.ipynb").cells[1].outputs[0].text == "executed"
+    (folder / "a.ipynb").unlink()
+    nb.publish(profile)  # a new notebook has no outputs yet
+    assert (folder / "a.ipynb").read_bytes() != before
     (profile.runs / "notebooks" / "a.ipynb").unlink()
     with pytest.raises(ValueError, match="a.ipynb: no such notebook"):
         nb.publish(profile)
