@@ -72,8 +72,8 @@ def save(clone: Clone, name: str, edit: str):
     """Opens a notebook, edits it, and saves it, as a Jupyter server in the clone's notebooks/ does it."""
     clone("python", "-c", textwrap.dedent(f"""
         from jupyter_server.services.contents.largefilemanager import LargeFileManager
-        from jupytext.contentsmanager import build_jupytext_contents_manager_class
-        manager = build_jupytext_contents_manager_class(LargeFileManager)(root_dir="notebooks")
+        from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
+        manager = build_sync_jupytext_contents_manager_class(LargeFileManager)(root_dir="notebooks")
         model = manager.get("{name}")
         notebook = model["content"]
         notebook.{edit}
