@@ -12,10 +12,10 @@ repro: .venv/made
 	dvc repro
 
 test: .venv/made
-	pytest -n 2 --dist loadfile -m "not slow or browser"
+	pytest -n 2 --dist worksteal -m "not slow or browser"
 
 slow: .venv/made
-	pytest -n 2 --dist loadfile -m "slow and not browser"
+	pytest -n 2 --dist worksteal -m "slow and not browser"
 
 # made last, so that an interrupted installation is done again
 .venv/made: pyproject.toml constraints.txt
