@@ -8,8 +8,11 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 .PHONY: repro test slow clean
 
 repro: .venv/made
-	jupytext --quiet --sync notebooks/*.ipynb
+	python -m kaod.nb check
 	dvc repro
+
+# two tests at a time: threads that have nothing to do shall sleep, not spin
+test slow: export OMP_WAIT_POLICY = passive
 
 test: .venv/made
 	pytest -n 2 --dist worksteal -m "not slow or browser"

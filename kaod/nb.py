@@ -5,6 +5,7 @@ the same with outputs, to be looked at. JupyterLab saves both (notebooks/jupytex
 nothing.
 
 `python -m kaod.nb run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
+`python -m kaod.nb check`      are the two files of each notebook alike? An editor other than JupyterLab saves only one
 `python -m kaod.nb publish`    the executed copies → notebooks/, to be committed; only those of drawn photos, and of
                                notebooks whose text and code are those that ran
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import papermill
+import yaml
 
 from . import ROOT, files, params
 
@@ -33,6 +35,7 @@ def normalise(notebook, outputs: bool):
                       cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number:02d}"
+        cell.source = cell.source.rstrip("\n")  # a .py does not keep these
         tags = cell.metadata.get("tags", [])
         cell.metadata = {"tags": tags} if tags else {}
         if cell.cell_type == "code":
@@ -62,7 +65,8 @@ def read(path: Path):
         return nbformat.read(path, as_version=4) if path.suffix == ".ipynb" else jupytext.read(path, fmt="py:percent")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such notebook") from None
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError) as error:
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError, UnicodeDecodeError,
+            yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a notebook ({error})") from None
 
 
@@ -85,6 +89,21 @@ def execute(path: Path, target: Path) -> None:
         files.write_bytes(target, to_bytes(normalise(read(result), outputs=True)))
 
 
+def names() -> list[str]:
+    """The notebooks of the pipeline: those with a number. Others in notebooks/ are somebody's drafts."""
+    return sorted({path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]-*") if path.suffix in (".py", ".ipynb")})
+
+
+def check() -> None:
+    """Raises ValueError where a notebook's two files differ in text or code: an editor has saved only one of them."""
+    for name in names():
+        path, shown = (ROOT / "notebooks" / f"{name}{suffix}" for suffix in (".py", ".ipynb"))
+        if shown.exists() and source(path) != source(shown):
+            newer = max(path, shown, key=lambda each: each.stat().st_mtime_ns)
+            raise ValueError(f"{shown}: other text or code than in {path.name}; `jupytext --sync {shown}` makes them "
+                             f"alike again, and takes those of the newer file, {newer.name}")
+
+
 def publish(profile: params.Profile) -> None:
     """Writes all executed notebooks over those in notebooks/, or none.
 
@@ -92,27 +111,25 @@ def publish(profile: params.Profile) -> None:
     """
     if profile.draw is None:
         raise ValueError(f"the photos of the profile {profile.name} are not drawn: their licences may forbid it")
-    executed = {path: profile.runs / "notebooks" / f"{path.stem}.ipynb"
-                for path in sorted((ROOT / "notebooks").glob("*.py"))}
+    check()
+    executed = {ROOT / "notebooks" / f"{name}.py": profile.runs / "notebooks" / f"{name}.ipynb" for name in names()}
     for path, ran in executed.items():
         if source(path) != source(ran):
             raise ValueError(f"{path}: edited since it ran; run `dvc repro` first")
-        shown = path.with_suffix(".ipynb")
-        if shown.exists() and source(shown) != source(ran):
-            raise ValueError(f"{shown}: other text or code than in {path.name}, which would be lost; "
-                             f"`jupytext --sync {shown}` takes that of the newer file for both")
     for path, ran in executed.items():
         files.write_bytes(path.with_suffix(".ipynb"), ran.read_bytes())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m kaod.nb", description="Runs notebooks reproducibly.")
-    parser.add_argument("action", choices=("run", "publish"))
+    parser.add_argument("action", choices=("run", "check", "publish"))
     parser.add_argument("name", nargs="?", help="the notebook, without .py")
     given = parser.parse_args()
     profile, _ = params.load()
     if given.action == "publish":
         publish(profile)
+    elif given.action == "check":
+        check()
     elif given.name is None:
         parser.error("expected the name of a notebook")
     else:

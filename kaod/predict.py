@@ -10,6 +10,7 @@ import argparse
 import csv
 import glob
 import io
+import os
 import sys
 from collections import Counter
 from itertools import chain, count
@@ -93,7 +94,7 @@ class Predictor:
         self.device = device
 
     @torch.inference_mode()
-    def predict(self, photos, least: float = 0.3, concave: float | None = None) -> list[dict[str, np.ndarray]]:
+    def predict(self, photos, least: float = 0.4, concave: float | None = None) -> list[dict[str, np.ndarray]]:
         """`describe`'s dict for each photo (see `read`), best detection first, scores of at least `least`.
 
         The photos, a list (or an array or tensor of four dimensions), go through the network as one batch. Raises
@@ -140,7 +141,7 @@ def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.nd
 def find(patterns: list[str]) -> list[Path]:
     """The photos that files, folders (all photos below) and patterns name, each once. Raises ValueError for none."""
     found = []
-    for pattern in patterns:
+    for pattern in map(os.path.expanduser, patterns):
         paths = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
         if not paths:
             raise ValueError(f"{pattern}: no such file or folder, and no file of that pattern")
@@ -201,7 +202,7 @@ def main() -> int:
     parser.add_argument("checkpoint", help="runs/<profile>/<model>/model.pt")
     parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
     parser.add_argument("--out", default="predictions", type=Path, help="a folder (default: predictions)")
-    parser.add_argument("--least", default=0.3, type=float, help="scores below are dropped (default: 0.3)")
+    parser.add_argument("--least", default=0.4, type=float, help="scores below are dropped (default: 0.4)")
     parser.add_argument("--concave", type=float, help="masks by concave hulls of this ratio, 0 to 1 (default: convex)")
     parser.add_argument("--batch", default=8, type=int, help="photos at a time (default: 8)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -226,7 +227,8 @@ def main() -> int:
         for (number, file_name, name, photo), found in zip(readable, answers):
             rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
             image = to_pil_image((255 * photo).round().clamp(0, 255).byte())
-            figure = plots.picture(image, found, predictor.classes)
+            shown = plots.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+            figure = plots.picture(image, shown, predictor.classes)
             plots.save(figure, given.out / name)
             plt.close(figure)
     files.write_json(given.out / "detections.json", rows)

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
-from . import ROOT, files, nb, params
+from . import files, nb, params
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -92,8 +92,7 @@ def links(body: str, stems: list[str]) -> str:
 
 def main() -> None:
     profile, _ = params.load()
-    gather([profile.runs / "notebooks" / path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))],
-           profile.runs / "report", profile.name)
+    gather([profile.runs / "notebooks" / f"{name}.ipynb" for name in nb.names()], profile.runs / "report", profile.name)
 
 
 if __name__ == "__main__":

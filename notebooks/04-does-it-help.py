@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Does the keypoint loss help?
 #
-# The pipeline trains one FCOS and one KAOD. That is too little to tell a difference from chance, and FCOS alone is too weak a
+# The pipeline trains each of its models once. That is too little to tell a difference from chance, and FCOS alone is too weak a
 # rival: KAOD looks at two views of each photo, so FCOS may see as many; and whoever wants robustness to turning would train
 # FCOS on turned copies. So here is a grid, made by `dvc repro experiments/dvc.yaml`:
 #

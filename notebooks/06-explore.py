@@ -10,7 +10,7 @@
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
 
-own = None      # a photo of your own: a path, a folder, or a pattern; None: the test photos
+own = None      # a photo of your own: a path (from this folder, or ~/…), a folder, or a pattern; None: the test photos
 photo = 10      # which of them comes first
 angle = 30      # degrees, clockwise
 
@@ -35,7 +35,8 @@ Image(explore.frame(first, photos[min(photo, len(photos) - 1)], angle))
 #
 # *photo* is its number; *turn* is in degrees, clockwise; *to the right* and *down* are shares of the photo's width and height; detections with less than the
 # *least score* are not drawn. Every model that was trained here can be chosen: `grid/…` are those of the experiments, and FCOS has
-# boxes only. For other numbers of keypoints than the pipeline's, `dvc repro experiments/dvc.yaml:train@kpl-hm-k8-0` trains a model with 8 and
+# boxes only. For other numbers of keypoints than the pipeline's, in the repository's folder
+# `dvc repro experiments/dvc.yaml:train@kpl-hm-k8-0` trains a model with 8 and
 # `…:train@kpl-hm-k32-0` one with 32, in some minutes each. What comes into view from outside the photo is its reflection, as in training.
 
 # %%

@@ -4,11 +4,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 
 from kaod import ROOT, params, shapes
+
+# how long an example takes says nothing of the code: other work on the machine, the first call
+hypothesis.settings.register_profile("kaod", deadline=None)
+hypothesis.settings.load_profile("kaod")
 
 SHARED = ROOT.parent / "shared" / "data"
 

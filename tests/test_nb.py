@@ -6,7 +6,7 @@ import pytest
 
 from kaod import ROOT, files, nb
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def test_normalising_twice_is_normalising_once():
@@ -32,7 +32,8 @@ def test_widgets_which_need_their_kernel_leave_nothing_behind():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_notebooks_are_executed_normalised_and_small(path):
     notebook = nb.read(path)
-    assert path.read_bytes() == nb.to_bytes(nb.normalise(nb.read(path), outputs=True))
+    as_published = nb.to_bytes(nb.normalise(nb.read(path), outputs=True))
+    assert path.read_bytes() == as_published, "`dvc repro` and `python -m kaod.nb publish`, or `git checkout notebooks`"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
@@ -52,9 +53,11 @@ def test_a_broken_notebook_is_named(tmp_path):
     for suffix in (".ipynb", ".py"):
         with pytest.raises(ValueError, match=f"x{suffix}: no such notebook"):
             nb.read(tmp_path / f"x{suffix}")
-    (tmp_path / "x.ipynb").write_text("{")
-    with pytest.raises(ValueError, match="x.ipynb: not a notebook"):
-        nb.read(tmp_path / "x.ipynb")
+    for name, content in (("x.ipynb", b"{"), ("x.ipynb", b"\xff"), ("y.py", b"\xff"),
+                          ("z.py", b"# ---\n# jupyter:\n#   a: b: c\n# ---\n\n# %%\n1\n")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: not a notebook"):
+            nb.read(tmp_path / name)
 
 
 def write(path, text: str, output: str = ""):
@@ -69,29 +72,31 @@ def write(path, text: str, output: str = ""):
 def test_what_ran_is_published_but_edits_are_not_lost_and_real_photos_not_shown(repository):
     profile = SimpleNamespace(name="own", draw=object(), runs=repository / "runs")
     folder = repository / "notebooks"
-    for name in ("a", "b"):
+    for name in ("00-a", "01-b"):
         write(folder / f"{name}.py", name)
         write(profile.runs / "notebooks" / f"{name}.ipynb", name, "executed")
-    write(folder / "a.ipynb", "a")
-    write(profile.runs / "notebooks" / "gone.ipynb", "of a notebook that was taken away", "executed")
-    before = (folder / "a.ipynb").read_bytes()
-    write(folder / "b.py", "edited since")
-    with pytest.raises(ValueError, match="b.py: edited since it ran; run `dvc repro` first"):
+    write(folder / "00-a.ipynb", "00-a")
+    write(folder / "Untitled.py", "a draft, which the pipeline does not know")
+    write(profile.runs / "notebooks" / "02-gone.ipynb", "of a notebook that was taken away", "executed")
+    before = (folder / "00-a.ipynb").read_bytes()
+    write(folder / "01-b.py", "edited since")
+    with pytest.raises(ValueError, match="01-b.py: edited since it ran; run `dvc repro` first"):
         nb.publish(profile)
-    assert (folder / "a.ipynb").read_bytes() == before  # all or none
-    write(folder / "b.py", "b")
-    write(folder / "b.ipynb", "edited by an editor that knows nothing of b.py")
-    with pytest.raises(ValueError, match="b.ipynb: other text or code than in b.py, which would be lost"):
+    assert (folder / "00-a.ipynb").read_bytes() == before  # all or none
+    write(folder / "01-b.py", "01-b")
+    write(folder / "01-b.ipynb", "edited by an editor that knows nothing of the other file")
+    with pytest.raises(ValueError, match="b.ipynb: other text or code than in 01-b.py; .* the newer file, 01-b.ipynb"):
         nb.publish(profile)
-    write(folder / "b.ipynb", "b", "older outputs")
+    write(folder / "01-b.ipynb", "01-b", "older outputs")
     with pytest.raises(ValueError, match="the photos of the profile own are not drawn"):
         nb.publish(SimpleNamespace(**{**vars(profile), "draw": None}))
     nb.publish(profile)
-    assert sorted(path.name for path in folder.iterdir()) == ["a.ipynb", "a.py", "b.ipynb", "b.py"]
-    assert nb.read(folder / "b.ipynb").cells[1].outputs[0].text == "executed"
-    (folder / "a.ipynb").unlink()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "00-a.ipynb", "00-a.py", "01-b.ipynb", "01-b.py", "Untitled.py"]
+    assert nb.read(folder / "01-b.ipynb").cells[1].outputs[0].text == "executed"
+    (folder / "00-a.ipynb").unlink()
     nb.publish(profile)  # a new notebook has no outputs yet
-    assert (folder / "a.ipynb").read_bytes() != before
-    (profile.runs / "notebooks" / "a.ipynb").unlink()
-    with pytest.raises(ValueError, match="a.ipynb: no such notebook"):
+    assert (folder / "00-a.ipynb").read_bytes() != before
+    (profile.runs / "notebooks" / "00-a.ipynb").unlink()
+    with pytest.raises(ValueError, match="00-a.ipynb: no such notebook"):
         nb.publish(profile)

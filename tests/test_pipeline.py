@@ -87,6 +87,7 @@ def save(clone: Clone, name: str, edit: str):
 
 def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     """One profile, whole: run, nothing to do, a notebook's outputs edited, and all notebooks through nbval."""
+    clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
     clone("dvc", "repro")
     check_results(clone.folder, "tiny")

@@ -67,7 +67,7 @@ def test_the_table_of_longer_trainings_is_their_metrics():
     long = files.read_json(ROOT / "results" / "shapes" / "long.json")
     columns = {f"AP50-{kind}": f"-{kind}" for kind in ("st", "rt", "cr", "tr")} | {
         "AP50-turn-30": "turned by −30°", "AP50-turn30": "by 30°", "hull": "hull's IoU",
-        "rectangle": "rotated box's IoU", "spread": "spread", "seconds_per_step": "seconds a step"}
+        "rectangle": "rotated box's IoU", "spread": "spread"}
     assert plots.grid_table(long, columns) in README
 
 
