@@ -74,7 +74,7 @@ Markdown(findings.reached(curves, "fcos-long"))
 # %% [markdown]
 # Three limits. The learning rate falls as a cosine to 0 at the last step, so an AP on the way is not that of a training that ends there:
 # these are no converged figures, and the last steps gain much by the schedule alone. Steps are only as fine as they were measured. And
-# one seed is one draw. A step with two views also takes more time than one of FCOS or of no-kpl (section 1).
+# a seed or two are a draw or two. A step with two views also takes more time than one of FCOS or of no-kpl (section 1).
 
 # %% [markdown]
 # ## 3. Do the keypoints collapse?
