@@ -6,7 +6,7 @@ import pytest
 
 from kaod import ROOT, files, nb, report
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in nb.names()]
 
 
 def write(path, title: str, text: str, outputs=()):
