@@ -6,7 +6,7 @@ A table is `kaod.grid`'s: {model: {"seeds", "by_seed", "figures", "against"}}. A
 import matplotlib.pyplot as plt
 import numpy as np
 
-from . import files, grid, params
+from . import files, grid, params, plots
 from .kinds import NAMES
 from .plots import COLOURS, DARK, looks
 
@@ -57,13 +57,12 @@ def by_k(table: dict[str, dict], models: dict[int, str]) -> str:
         return "Not run yet."
     columns = {"AP50-st": "AP50 -st", "AP50-rt": "-rt", "hull": "hull's IoU", "rectangle": "rotated box's IoU",
                "spread": "spread", "repeatability30": "repeatability, 30°"}
-    lines = ["| K | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+    rows = {}
     for k, model in models.items():
-        rows = table[model]["by_seed"]
-        found = [[rows[name][table[model]["seeds"].index(seed)] for seed in shared] for name in columns]
-        lines.append(f"| {k} | " + " | ".join(f"{np.mean(values):.3f}" for values in found) + " |")
+        chosen = [table[model]["seeds"].index(seed) for seed in shared]
+        rows[k] = {name: np.mean([table[model]["by_seed"][name][index] for index in chosen]) for name in columns}
     seeds = f"Seed {shared[0]}" if len(shared) == 1 else "Means over the seeds " + ", ".join(map(str, shared))
-    return "\n".join(lines) + f"\n\n{seeds}."
+    return f"{plots.table('K', columns, rows)}\n\n{seeds}."
 
 
 def verdict(table: dict[str, dict], figure: str, model: str, reference: str, words: str, less: bool = False) -> str:

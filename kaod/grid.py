@@ -74,7 +74,7 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
         started = time.monotonic()
         found = evaluate.detect(detector.eval(), test.samples, profile.evaluate.batch, device)
         detector.train()
-        ap50 = metrics.evaluate(test, found, profile.layout, profile.evaluate.detections)["AP50"]
+        ap50 = metrics.ap50(test, found, profile.layout, profile.evaluate.detections)
         files.write_json(on_the_way, learning() | {str(step): ap50})
         aside += time.monotonic() - started
 

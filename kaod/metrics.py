@@ -269,6 +269,19 @@ def mean(values) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
+def strongest(detections, limit: int) -> list[dict[str, np.ndarray]]:
+    """The `limit` detections of each photo with the highest scores, the highest first."""
+    return [{key: values[np.argsort(-found["scores"], kind="stable")[:limit]] for key, values in found.items()}
+            for found in detections]
+
+
+def ap50(dataset: datasets.DataSet, detections, layout: str, limit: int) -> float:
+    """The AP50 that `evaluate` gives, without the work for all the rest."""
+    detections = strongest(detections, limit)
+    found = voc_metrics(dataset, detections) if layout == "voc" else coco_metrics(dataset, detections, limit)
+    return found["AP50"]
+
+
 def evaluate(dataset: datasets.DataSet, detections, layout: str, limit: int, kind: str = "st") -> dict:
     """All metrics of the detections on one test set, of which the best `limit` of each photo count.
 
@@ -276,8 +289,7 @@ def evaluate(dataset: datasets.DataSet, detections, layout: str, limit: int, kin
     """
     if not dataset.samples:
         raise ValueError("expected a test set with photos; got one without")
-    detections = [{key: values[np.argsort(-found["scores"], kind="stable")[:limit]] for key, values in found.items()}
-                  for found in detections]
+    detections = strongest(detections, limit)
     # pycocotools is plain Python: two processes of it take half as long
     with ProcessPoolExecutor(2, get_context("fork")) as pool:
         coco = pool.submit(coco_metrics, dataset, detections, limit)

@@ -220,14 +220,14 @@ def shape_table(metrics: dict[str, dict], kind: str = "st") -> str:
                "hull": "keypoints' hull", "bound": "bound: the outline's own hull", "spread": "spread (gauge)"}
     rows = {model: {"spread": each[kind]["spread"]} | each[kind]["shape"]
             for model, each in metrics.items() if each[kind]["shape"]}
-    return _table("IoU with the outline", columns, rows)
+    return table("IoU with the outline", columns, rows)
 
 
 def rectangle_table(metrics: dict[str, dict], kind: str = "st") -> str:
     """Mean IoU with the outlines' minimum-area rectangles in Markdown, one row a model; empty as above."""
     columns = {"rectangle_box": "the box itself", "rectangle": "rectangle of the keypoints"}
     rows = {model: each[kind]["shape"] for model, each in metrics.items() if each[kind]["shape"]}
-    return _table("IoU with the true rectangle", columns, rows)
+    return table("IoU with the true rectangle", columns, rows)
 
 
 def mask_table(metrics: dict[str, dict], kind: str = "st") -> str:
@@ -236,10 +236,10 @@ def mask_table(metrics: dict[str, dict], kind: str = "st") -> str:
                "bound": "bound: the true objects' own hulls"}
     rows = {model: {guess: each["AP50"] for guess, each in each[kind]["masks"].items()}
             for model, each in metrics.items() if each[kind]["masks"]}
-    return _table("AP50 of masks", columns, rows)
+    return table("AP50 of masks", columns, rows)
 
 
-def _table(corner: str, columns: dict[str, str], rows: dict[str, dict]) -> str:
+def table(corner: str, columns: dict[str, str], rows: dict) -> str:
     """A table in Markdown; what a row does not have is a dash. Empty without rows."""
     lines = [f"| {corner} | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
     for name, row in rows.items():

@@ -64,9 +64,7 @@ for name in logs:
     ap50[name] = {}
     for step, path in kept[name].items():
         found = evaluate.detect(model.load(path, detection=profile.evaluate)[0], part.samples, profile.evaluate.batch)
-        measured = metrics.voc_metrics(part, found) if profile.layout == "voc" else metrics.coco_metrics(
-            part, found, profile.evaluate.detections)
-        ap50[name][step] = measured["AP50"]
+        ap50[name][step] = metrics.ap50(part, found, profile.layout, profile.evaluate.detections)
 figure = plots.curves(ap50, f"AP50 of {len(part.samples)} photos over the training")
 
 # %% [markdown]

@@ -322,6 +322,7 @@ def test_turning_photos_and_perfect_detections_alike_changes_nothing(shared, ang
         detections.append(found(boxes, each.labels, np.ones(len(boxes))) | {"keypoints": points})
     assert len(turned) > 100
     result = metrics.evaluate(replace(dataset, samples=turned), detections, "voc", 100, "rt")
+    assert metrics.ap50(replace(dataset, samples=turned), detections, "voc", 100) == result["AP50"]
     assert result["AP50"] == pytest.approx(1) and result["AP50_11"] == pytest.approx(1)  # VOC's
     assert all(value is None or value == pytest.approx(1) for value in result["classes"].values())
     assert result["coco"]["AP50"] == pytest.approx(1) and result["coco"]["AP"] == pytest.approx(1)
@@ -339,6 +340,7 @@ def test_masks_are_compared_as_masks():
     dataset = datasets.DataSet(["disc"], [1], [sample([(10, 10, 90, 90)], [1], polygons=[[disc]])])
     detections = [found([(10, 10, 90, 90)], [1], [0.9]) | {"keypoints": disc[None]}]
     result = metrics.evaluate(dataset, detections, "coco", 100)
+    assert metrics.ap50(dataset, detections, "coco", 100) == result["AP50"]
     assert result["masks"]["hull"] == result["masks"]["bound"] == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1})
     assert result["masks"]["box"]["AP"] == pytest.approx(0.6) and result["masks"]["ellipse"]["AP"] == pytest.approx(1)
     plain = metrics.evaluate(dataset, [found([(10, 10, 90, 90)], [1], [0.9])], "coco", 100)
