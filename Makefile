@@ -8,7 +8,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 .PHONY: repro test slow clean
 
 repro: .venv/made
-	python -m kaod.nb check
+	python -m kaod.figures.nb check
 	dvc repro
 
 # two tests at a time: threads that have nothing to do shall sleep, not spin

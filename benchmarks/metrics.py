@@ -8,7 +8,10 @@ import time
 
 import numpy as np
 
-from kaod import ROOT, compare, datasets, files, grid, metrics
+from experiments import grid
+from kaod import ROOT
+from kaod.data import datasets, files
+from kaod.evaluation import compare, metrics
 
 PHOTOS, OBJECTS, DETECTIONS, CLASSES, K = 5000, 36_000, 100, 80, 16
 SIZE = np.array((640, 480))

@@ -40,7 +40,11 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FrozenBatchNorm2d
 
-from kaod import ROOT, augment, compare, datasets, files, grid, losses, model, params, shapes, train
+from experiments import grid
+from kaod import ROOT, losses, model, params, train
+from kaod.data import datasets, files, shapes
+from kaod.evaluation import compare
+from kaod.training import augment
 
 KAOD, KPL = params.Variant("kaod", True, True, {}), params.Variant("kaod", True, False, {})
 PLAIN, NO_KPL = params.Variant("fcos", False, False, {}), params.Variant("kaod", False, False, {})

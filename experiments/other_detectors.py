@@ -2,7 +2,7 @@
 
 `python experiments/other_detectors.py retinanet|faster-rcnn` trains it as the profile trains FCOS (the same backbone,
 photos, steps, batch, optimizer and schedule) and writes runs/<profile>/NAME/detections/KIND.json, which
-`python -m kaod.evaluate NAME --results runs/<profile>/NAME/detections` evaluates.
+`python -m kaod.evaluation.evaluate NAME --results runs/<profile>/NAME/detections` evaluates.
 """
 
 import argparse
@@ -14,7 +14,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 from tqdm import tqdm
 
-from kaod import augment, datasets, evaluate, kinds, model, params, results, train
+from kaod import model, params, train
+from kaod.data import datasets, kinds
+from kaod.evaluation import evaluate, results
+from kaod.training import augment
 
 
 def build(name: str, profile: params.Profile, classes: int) -> torch.nn.Module:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from . import files, model
+from . import model
+from .data import files
 
 
 class Dense(nn.Module):

@@ -25,8 +25,10 @@ from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
 from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from . import datasets, distributed, losses, params
+from . import losses, params
+from .data import datasets
 from .geometry import random_rigid, rigid, transform, warp_images
+from .training import distributed
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}

@@ -23,7 +23,10 @@ from PIL import Image, ImageOps
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from . import datasets, files, geometry, model, params, plots, results
+from . import geometry, model, params
+from .data import datasets, files
+from .evaluation import results
+from .figures import plots
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 

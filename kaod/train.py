@@ -24,8 +24,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from . import ROOT, checkpoint, datasets, distributed, files, model, params, watch
-from .augment import augment
+from . import ROOT, model, params
+from .data import datasets, files
+from .training import checkpoint, distributed, watch
+from .training.augment import augment
 
 
 def batches(wide: list[bool], batch: int, seed: int, start: int, steps: int):

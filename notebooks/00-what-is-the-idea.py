@@ -20,7 +20,8 @@ noise = 5          # pixels by which the second view's keypoints are off
 # %%
 import torch
 
-from kaod import drawings, geometry, params, plots
+from kaod import geometry, params
+from kaod.figures import drawings, plots
 
 plots.style(photos=True)
 image, corners = drawings.photo(seed)

@@ -11,7 +11,9 @@ profile = None  # a section of params.yaml; None: the one that params.yaml selec
 # %%
 from IPython.display import Markdown
 
-from kaod import ROOT, files, params, plots, vertices
+from kaod import ROOT, params
+from kaod.data import files, vertices
+from kaod.figures import plots
 
 plots.style()
 profile, _ = params.load(profile)

@@ -15,7 +15,9 @@ profile = None  # a section of params.yaml; None: the one that params.yaml selec
 # %%
 from IPython.display import Markdown
 
-from kaod import ROOT, files, params, plots
+from kaod import ROOT, params
+from kaod.data import files
+from kaod.figures import plots
 
 plots.style()
 profile, models = params.load(profile)

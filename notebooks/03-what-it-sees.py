@@ -18,7 +18,10 @@ least = 0.4          # scores below are not drawn
 # %%
 import torch
 
-from kaod import datasets, evaluate, files, model, params, plots
+from kaod import model, params
+from kaod.data import datasets, files
+from kaod.evaluation import evaluate
+from kaod.figures import plots
 
 plots.style(photos=True)
 profile, models = params.load(profile)

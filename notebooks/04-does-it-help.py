@@ -26,7 +26,10 @@ profile = "shapes"  # a section of params.yaml whose grid was run
 # %%
 from IPython.display import Markdown
 
-from kaod import files, findings, grid, params, plots
+from experiments import findings, grid
+from kaod import params
+from kaod.data import files
+from kaod.figures import plots
 
 plots.style()
 profile, _ = params.load(profile)

@@ -17,7 +17,9 @@ objects = 2
 # %%
 from IPython.display import Markdown
 
-from kaod import data_plots, datasets, kinds, params, plots
+from kaod import params
+from kaod.data import datasets, kinds
+from kaod.figures import data_plots, plots
 
 plots.style(photos=True)
 profile, _ = params.load(profile)

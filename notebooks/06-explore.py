@@ -17,7 +17,8 @@ angle = 30      # degrees, clockwise
 # %%
 from IPython.display import Image
 
-from kaod import explore, params
+from kaod import params
+from kaod.figures import explore
 
 profile, _ = params.load(profile)
 models = explore.checkpoints(profile)  # {name: path}, the pipeline's KAOD first

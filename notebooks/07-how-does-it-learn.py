@@ -15,7 +15,10 @@ share = 100     # photos of the test set that AP is measured on along the way
 # %%
 import torch
 
-from kaod import ROOT, datasets, drawings, evaluate, files, losses, metrics, model, params, plots, predict, train
+from kaod import ROOT, losses, model, params, predict, train
+from kaod.data import datasets, files
+from kaod.evaluation import evaluate, metrics
+from kaod.figures import drawings, plots
 
 plots.style()
 profile, models = params.load(profile)

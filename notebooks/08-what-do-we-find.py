@@ -14,7 +14,10 @@ keypoints = 16      # K of its models
 import torch
 from IPython.display import Markdown
 
-from kaod import ROOT, drawings, files, findings, grid, losses, params, plots
+from experiments import findings, grid
+from kaod import ROOT, losses, params
+from kaod.data import files
+from kaod.figures import drawings, plots
 
 plots.style()
 profile, _ = params.load(profile)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from kaod import ROOT, params, shapes
+from kaod import ROOT, params
+from kaod.data import shapes
 
 # how long an example takes says nothing of the code: other work on the machine, the first call
 hypothesis.settings.register_profile("kaod", deadline=None)
@@ -57,7 +58,7 @@ def repository(tmp_path, monkeypatch):
 @pytest.fixture
 def drawn(tmp_path, tiny):
     """Eight drawn photos as samples, and their classes."""
-    from kaod import datasets
+    from kaod.data import datasets
 
     profile = tiny[0]
     shapes.write(tmp_path / "drawn", replace(profile.draw, train=8, test=1), profile.train_sets + profile.test_sets)
@@ -77,7 +78,7 @@ def found(boxes, labels, scores) -> dict[str, np.ndarray]:
 
 
 def sample(boxes, labels, ignore=None, size=(100, 100), polygons=None, path="photo.jpg"):
-    from kaod.datasets import Sample
+    from kaod.data.datasets import Sample
 
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     return Sample(Path(path), size, boxes, np.array(labels, np.int64),

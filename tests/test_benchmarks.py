@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kaod import ROOT, files
+from kaod import ROOT
+from kaod.data import files
 
 
 @pytest.fixture

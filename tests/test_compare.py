@@ -1,4 +1,4 @@
-from kaod import compare
+from kaod.evaluation import compare
 
 
 def metrics(value):

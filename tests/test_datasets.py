@@ -8,7 +8,8 @@ from conftest import sample
 from PIL import Image
 from pycocotools import mask as rle
 
-from kaod import datasets, files, geometry, params
+from kaod import geometry, params
+from kaod.data import datasets, files
 
 QUIRKS = """<annotation><filename>1.jpg</filename><size><width>50</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>1</difficult>

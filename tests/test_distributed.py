@@ -14,7 +14,9 @@ import psutil
 import pytest
 import torch
 
-from kaod import ROOT, checkpoint, distributed, files, params, shapes, watch
+from kaod import ROOT, params
+from kaod.data import files, shapes
+from kaod.training import checkpoint, distributed, watch
 
 WHOLE = ("-m", "kaod.train")
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kaod.train")
@@ -132,7 +134,7 @@ def test_two_processes_evaluate_as_one(repository):
     repository(*WHOLE, "kaod")
     assert list((repository.folder / "runs" / "tiny" / "kaod" / "snapshots").iterdir()) == []
     found = []
-    for command in (("-m", "kaod.evaluate"), (*TWO[:-1], "kaod.evaluate")):
+    for command in (("-m", "kaod.evaluation.evaluate"), (*TWO[:-1], "kaod.evaluation.evaluate")):
         assert repository(*command, "kaod").count("kaod -st: AP50") == 1
         found.append([files.read_json(repository.folder / path) for path in
                       ("runs/tiny/kaod/detections/st.json", "results/tiny/metrics/kaod.json")])

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from kaod import datasets, download, files, params
+from kaod import params
+from kaod.data import datasets, download, files
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
@@ -515,10 +516,10 @@ def settle(repository, profile: str, **settings) -> None:
 
 
 def command(monkeypatch, *given) -> str:
-    """`python -m kaod.download`: what it says when it ends with exit code 1; "" after a success."""
-    monkeypatch.setattr(sys, "argv", ["kaod.download", *given])
+    """`python -m kaod.data.download`: what it says when it ends with exit code 1; "" after a success."""
+    monkeypatch.setattr(sys, "argv", ["kaod.data.download", *given])
     try:
-        runpy.run_module("kaod.download", run_name="__main__")
+        runpy.run_module("kaod.data.download", run_name="__main__")
     except SystemExit as stop:
         assert isinstance(stop.code, str)  # for which Python prints it and exits with 1
         return stop.code
@@ -557,7 +558,7 @@ def test_the_user_reads_what_is_wrong_with_voc_data(repository, own, monkeypatch
     damage(folder / "JPEGImages" / f"{stem}.jpg", folder / "Annotations" / f"{stem}.xml")
     settle(repository, "voc", root=own.root, train_sets=own.train_sets, test_sets=own.test_sets)
     first, *rest = command(monkeypatch).splitlines()
-    assert first == (f"kaod.download: {own.data}: 1 faults in the data (voc.skip_bad: true in params.yaml would leave "
+    assert first == (f"kaod.data.download: {own.data}: 1 faults in the data (voc.skip_bad: true in params.yaml would leave "
                      "them out):")
     assert len(rest) == 1 and re.fullmatch(f"{folder}/(JPEGImages|Annotations)/{line.replace('p', stem, 1)}", rest[0])
     assert not (own.folder / "manifest.json").exists()
@@ -606,7 +607,7 @@ def test_the_user_reads_what_is_wrong_with_coco_data(tmp_path, repository, drawn
     damage(photo, content["annotations"][0])
     files.write_json(path, content)
     first, *rest = command(monkeypatch).splitlines()
-    assert first.startswith(f"kaod.download: {root}: 1 faults in the data (coco.skip_bad: true in params.yaml")
+    assert first.startswith(f"kaod.data.download: {root}: 1 faults in the data (coco.skip_bad: true in params.yaml")
     assert len(rest) == 1 and re.fullmatch(f"({path}|{photo}): {line}", rest[0])
 
 
@@ -622,6 +623,6 @@ def test_a_mirror_is_named_on_the_command_line(server, tmp_path, repository, own
     settle(repository, "voc", train_sets=own.train_sets, test_sets=own.test_sets)
     monkeypatch.setattr("urllib.request.getproxies", dict)
     assert command(monkeypatch, "--mirror", "file:///copy") == (
-        "kaod.download: file:///copy/b.tar: expected a URL that starts with http:// or https://")
+        "kaod.data.download: file:///copy/b.tar: expected a URL that starts with http:// or https://")
     assert command(monkeypatch, "--mirror", url.replace("/a.tar", "/copy/")) == ""
     assert len(handler.asked) == 1 and files.read_json(own.folder / "manifest.json")["sets"]["t/test"]["photos"] == 4

@@ -2,7 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from kaod import drawings, geometry, losses, plots
+from kaod import geometry, losses
+from kaod.figures import drawings, plots
 
 IMAGE, CORNERS = drawings.photo(236)
 P = drawings.on_outline(CORNERS, 8)

@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 from test_pipeline import Clone
 
-from kaod import datasets, explore, files, model, params
+from kaod import model, params
+from kaod.data import datasets, files
+from kaod.figures import explore
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

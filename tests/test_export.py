@@ -8,7 +8,8 @@ import pytest
 import torch
 from torchvision.ops import batched_nms
 
-from kaod import ROOT, datasets, export, files, model, predict
+from kaod import ROOT, export, model, predict
+from kaod.data import datasets, files
 
 
 def checkpoint(folder, tiny, samples, classes, name: str):

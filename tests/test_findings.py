@@ -1,7 +1,9 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from kaod import ROOT, files, findings, grid
+from experiments import findings, grid
+from kaod import ROOT
+from kaod.data import files
 
 GRID = files.read_json(ROOT / "results" / "shapes" / "grid.json")
 CELLS = [files.read_json(path) for path in sorted((ROOT / "results" / "shapes" / "grid").glob("*.json"))]

@@ -4,7 +4,10 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from kaod import ROOT, checkpoint, download, files, grid, params
+from experiments import grid
+from kaod import ROOT, params
+from kaod.data import download, files
+from kaod.training import checkpoint
 
 
 def cell(model, seed, ap, **shape):

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kaod import datasets, geometry, kinds, metrics, params, warp
+from kaod import geometry, params
+from kaod.data import datasets, kinds, warp
+from kaod.evaluation import metrics
 
 BOX, FAR = (10, 10, 30, 30), (60, 60, 80, 80)
 

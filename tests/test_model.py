@@ -5,7 +5,8 @@ import torch
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 
-from kaod import datasets, losses, model, params
+from kaod import losses, model, params
+from kaod.data import datasets
 
 
 def batch(samples):

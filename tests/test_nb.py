@@ -4,7 +4,9 @@ import jupytext
 import nbformat
 import pytest
 
-from kaod import ROOT, files, nb
+from kaod import ROOT
+from kaod.data import files
+from kaod.figures import nb
 
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in nb.names()]
 
@@ -33,7 +35,7 @@ def test_widgets_which_need_their_kernel_leave_nothing_behind():
 def test_committed_notebooks_are_executed_normalised_and_small(path):
     notebook = nb.read(path)
     as_published = nb.to_bytes(nb.normalise(nb.read(path), outputs=True))
-    assert path.read_bytes() == as_published, "`dvc repro` and `python -m kaod.nb publish`, or `git checkout notebooks`"
+    assert path.read_bytes() == as_published, "`dvc repro` and `python -m kaod.figures.nb publish`, or `git checkout notebooks`"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kaod import ROOT, datasets, evaluate, files, kinds, metrics, nb, params, shapes, train
+from kaod import ROOT, params, train
+from kaod.data import datasets, files, kinds, shapes
+from kaod.evaluation import evaluate, metrics
+from kaod.figures import nb
 
 
 class Clone:
@@ -153,7 +156,7 @@ def test_two_cells_of_the_grid_their_table_and_its_notebook(clone):
     found = files.read_json(clone.folder / "results" / "tiny" / "grid.json")
     assert found.keys() == {"fcos", "paper"} and "AP50-rt" in found["paper"]["against"]["fcos"]
     cell = files.read_json(clone.folder / "results" / "tiny" / "grid" / "paper-0.json")
-    assert cell["command"] == "python -m kaod.grid train paper 0" and cell["steps"] == 6
+    assert cell["command"] == "python -m experiments.grid train paper 0" and cell["steps"] == 6
     assert cell["hardware"] and cell["commit"] != "none" and cell["seconds_per_step"] > 0
     for name in ("04-does-it-help", "08-what-do-we-find"):  # most cells are missing
         clone("papermill", f"notebooks/{name}.ipynb", "runs/grid.ipynb", "-p", "profile", "tiny", "--cwd", "notebooks")

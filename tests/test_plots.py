@@ -6,7 +6,8 @@ from conftest import ring, sample
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from kaod import data_plots, geometry, plots
+from kaod import geometry
+from kaod.figures import data_plots, plots
 
 
 def labels(axes) -> list[str]:

@@ -10,7 +10,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 import kaod
-from kaod import datasets, files, model, predict
+from kaod import model, predict
+from kaod.data import datasets, files
 
 CLASSES, IDS = list("abcdefg"), [1, 2, 3, 5, 8, 13, 21]
 

@@ -4,7 +4,9 @@ import shutil
 import nbformat
 import pytest
 
-from kaod import ROOT, files, nb, report
+from kaod import ROOT
+from kaod.data import files
+from kaod.figures import nb, report
 
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in nb.names()]
 

@@ -9,7 +9,9 @@ import pytest
 import yaml
 from test_pipeline import Clone
 
-from kaod import ROOT, files, params, plots
+from kaod import ROOT, params
+from kaod.data import files
+from kaod.figures import plots
 
 README = (ROOT / "README.md").read_text()
 

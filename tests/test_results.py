@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from conftest import found, ring, sample
 
-from kaod import datasets, files, results
+from kaod.data import datasets, files
+from kaod.evaluation import results
 
 DATASET = datasets.DataSet(["a", "b"], [3, 90], [replace(sample([], []), id=7), replace(sample([], []), id=11)])
 DETECTIONS = [found([(1.234, 2, 30.5, 40), (5, 5, 9, 9)], [2, 1], [0.9, 0.25]) | {

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kaod import datasets, files, params, shapes, vertices
+from kaod import params
+from kaod.data import datasets, files, shapes, vertices
 
 
 def test_the_same_seed_draws_the_same_bytes(tmp_path, tiny):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from kaod import ROOT, augment, checkpoint, datasets, files, model, params, train, watch
+from kaod import ROOT, model, params, train
+from kaod.data import datasets, files
+from kaod.training import augment, checkpoint, watch
 
 
 @pytest.fixture

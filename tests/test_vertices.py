@@ -6,7 +6,8 @@ import pytest
 import shapely
 from PIL import Image
 
-from kaod import ROOT, datasets, files, params, shapes, vertices
+from kaod import ROOT, params
+from kaod.data import datasets, files, shapes, vertices
 
 
 def test_the_rule():
@@ -115,5 +116,5 @@ def test_nuclei_have_more_vertices(shared):
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_a_missing_manifest_is_one_line(repository):
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module("kaod.vertices", run_name="__main__")
-    assert stop.value.code.startswith(f"kaod.vertices: {repository}/datasets/shapes/manifest.json: no such file")
+        runpy.run_module("kaod.data.vertices", run_name="__main__")
+    assert stop.value.code.startswith(f"kaod.data.vertices: {repository}/datasets/shapes/manifest.json: no such file")

@@ -8,7 +8,9 @@ import torch
 from conftest import sample
 from PIL import Image
 
-from kaod import datasets, evaluate, files, geometry, kinds, metrics, params, warp
+from kaod import geometry, params
+from kaod.data import datasets, files, kinds, warp
+from kaod.evaluation import evaluate, metrics
 
 SETTINGS = params.load("tiny")[0].warp
 
@@ -137,8 +139,8 @@ def test_a_crowd_that_left_takes_its_mask_along():
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_a_missing_manifest_is_one_line(repository):
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module("kaod.warp", run_name="__main__")
-    assert stop.value.code.startswith(f"kaod.warp: {repository}/datasets/shapes/manifest.json: no such file")
+        runpy.run_module("kaod.data.warp", run_name="__main__")
+    assert stop.value.code.startswith(f"kaod.data.warp: {repository}/datasets/shapes/manifest.json: no such file")
 
 
 def test_without_outlines_the_box_is_that_of_the_turned_corners():

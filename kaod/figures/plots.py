@@ -14,8 +14,9 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import nms
 
-from . import files, geometry
-from .kinds import NAMES
+from .. import geometry
+from ..data import files
+from ..data.kinds import NAMES
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 DARK = "#333333"
@@ -261,7 +262,7 @@ def sweep(metrics: dict[str, dict], title: str):
 
 
 def grid_table(grid: dict[str, dict], columns: dict[str, str], reference: str | None = None, digits: int = 3) -> str:
-    """`kaod.grid`'s table in Markdown, one row a model: means, or differences to a reference, ± 95 % intervals.
+    """`experiments.grid`'s table in Markdown, one row a model: means, or differences to a reference, ± 95 % intervals.
 
     columns: {figure's name: heading}. A figure that a model does not have is a dash.
     """

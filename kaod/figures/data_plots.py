@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .kinds import NAMES
+from ..data.kinds import NAMES
 from .plots import legend, name, show, truth
 
 

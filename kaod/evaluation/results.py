@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import datasets, files
+from ..data import datasets, files
 
 DIGITS = 2  # of coordinates: hundredths of a pixel
 LARGEST = 1e5  # pixels: what lies farther out is a mistake (NaN is not below it, either)

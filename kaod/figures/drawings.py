@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from . import geometry, losses, shapes
+from .. import geometry, losses
+from ..data import shapes
 from .plots import COLOURS, DARK, FROM_POINTS, keypoints, labelled, legend, outline, show
 
 FIRST, SECOND = COLOURS[0], COLOURS[1]

@@ -1,6 +1,6 @@
 """The pipeline's last word: its metrics beside the committed ones.
 
-`python -m kaod.compare` fails where an AP differs by more than TOLERANCE although settings, data list and code
+`python -m kaod.evaluation.compare` fails where an AP differs by more than TOLERANCE although settings, data list and code
 are those of the last commit. On the same kind of CPU nothing differs; another one rounds otherwise, and a
 training carries that on.
 """
@@ -9,8 +9,9 @@ import json
 import subprocess
 import sys
 
-from . import ROOT, files, params
-from .kinds import KINDS
+from .. import ROOT, params
+from ..data import files
+from ..data.kinds import KINDS
 
 TOLERANCE = 0.05
 INPUTS = ("params.yaml", "dvc.yaml", "data", "kaod", "constraints.txt")
@@ -62,7 +63,7 @@ def main() -> None:
     elif git("status", "--porcelain", "--", *INPUTS) != "":
         print("settings, data or code differ from the last commit, so these figures may, too")
     elif off:
-        sys.exit(f"kaod.compare: more than {TOLERANCE} from the committed figures: {'; '.join(off)}")
+        sys.exit(f"kaod.evaluation.compare: more than {TOLERANCE} from the committed figures: {'; '.join(off)}")
     else:
         print(f"none differs by more than {TOLERANCE}")
 
@@ -71,4 +72,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, OSError) as error:
-        sys.exit(f"kaod.compare: {error}")
+        sys.exit(f"kaod.evaluation.compare: {error}")

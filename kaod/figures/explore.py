@@ -10,7 +10,9 @@ from matplotlib import pyplot as plt
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
-from . import datasets, drawings, geometry, params, plots, predict
+from .. import geometry, params, predict
+from ..data import datasets
+from . import drawings, plots
 
 
 def checkpoints(profile: params.Profile) -> dict[str, Path]:

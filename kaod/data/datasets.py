@@ -19,9 +19,9 @@ from PIL import Image
 from pycocotools import mask as rle
 from torchvision.transforms.functional import pil_to_tensor
 
+from ..geometry import polygon, trace
+from ..params import Profile
 from . import files
-from .geometry import polygon, trace
-from .params import Profile
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
 """What the grid of experiments/ says, as charts and sentences; cells may be missing.
 
-A table is `kaod.grid`'s: {model: {"seeds", "by_seed", "figures", "against"}}. AP50 is AP at IoU .5.
+A table is `experiments.grid`'s: {model: {"seeds", "by_seed", "figures", "against"}}. AP50 is AP at IoU .5.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from . import files, grid, params, plots
-from .kinds import NAMES
-from .plots import COLOURS, DARK, looks
+from experiments import grid
+from kaod import params
+from kaod.data import files
+from kaod.data.kinds import NAMES
+from kaod.figures import plots
+from kaod.figures.plots import COLOURS, DARK, looks
 
 MARKERS = "os^D"
 
@@ -178,7 +181,7 @@ def numbered(figures: dict, start: str) -> dict[int, dict]:
 
 
 def grid_sweep(table: dict[str, dict]):
-    """AP50 of each model of `kaod.grid`'s table, the mean over its seeds, against the angle of the turn."""
+    """AP50 of each model of `experiments.grid`'s table, the mean over its seeds, against the angle of the turn."""
     figure, axes = plt.subplots(figsize=(9, 4))
     for model, look in looks(table).items():
         found = numbered(table[model]["figures"], "AP50-turn")

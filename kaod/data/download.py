@@ -3,7 +3,7 @@
 Three ways, by the profile: draw it (`draw`), use a copy that the user has (`root`; nothing is copied or
 written there), or fetch the archives that data/archives.yaml lists.
 
-`python -m kaod.download [--mirror URL]`
+`python -m kaod.data.download [--mirror URL]`
 """
 
 import argparse
@@ -24,7 +24,8 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from . import ROOT, datasets, files, params, shapes
+from .. import ROOT, params
+from . import datasets, files, shapes
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -317,7 +318,7 @@ def manifest(profile: params.Profile) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kaod.download", description="Gets the profile's data set.")
+    parser = argparse.ArgumentParser(prog="python -m kaod.data.download", description="Gets the profile's data set.")
     parser.add_argument("--mirror", help="a URL that has the archives of data/archives.yaml under the same names")
     given = parser.parse_args()
     profile, _ = params.load()
@@ -339,4 +340,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"kaod.download: {error}")
+        sys.exit(f"kaod.data.download: {error}")

@@ -4,9 +4,9 @@ A notebook is two files: notebooks/NAME.py, its text and code, on which the pipe
 the same with outputs, to be looked at. JupyterLab saves both (notebooks/jupytext.toml), so that edited outputs rerun
 nothing.
 
-`python -m kaod.nb run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
-`python -m kaod.nb check`      are the two files of each notebook alike? An editor other than JupyterLab saves only one
-`python -m kaod.nb publish`    the executed copies → notebooks/, to be committed; only those of drawn photos, and of
+`python -m kaod.figures.nb run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
+`python -m kaod.figures.nb check`      are the two files of each notebook alike? An editor other than JupyterLab saves only one
+`python -m kaod.figures.nb publish`    the executed copies → notebooks/, to be committed; only those of drawn photos, and of
                                notebooks whose text and code are those that ran
 """
 
@@ -21,7 +21,8 @@ import nbformat
 import papermill
 import yaml
 
-from . import ROOT, files, params
+from .. import ROOT, params
+from ..data import files
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -121,7 +122,7 @@ def publish(profile: params.Profile) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kaod.nb", description="Runs notebooks reproducibly.")
+    parser = argparse.ArgumentParser(prog="python -m kaod.figures.nb", description="Runs notebooks reproducibly.")
     parser.add_argument("action", choices=("run", "check", "publish"))
     parser.add_argument("name", nargs="?", help="the notebook, without .py")
     given = parser.parse_args()
@@ -140,4 +141,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, papermill.PapermillExecutionError) as error:
-        sys.exit(f"kaod.nb: {error}")
+        sys.exit(f"kaod.figures.nb: {error}")

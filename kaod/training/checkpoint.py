@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from . import ROOT, files, params
+from .. import ROOT, params
+from ..data import files
 
 CODE = ("files", "params", "geometry", "datasets", "distributed", "losses", "model", "augment", "checkpoint",
         "train")  # what a trained model depends on

@@ -16,7 +16,7 @@ An object with less than `min_area` of its area left in the frame is ignored. In
 finding it counts for nothing. In COCO's it is `iscrowd`: any number of detections with half of their own area in it
 count for nothing.
 
-`python -m kaod.warp` writes runs/<profile>/warped/{rt,cr,tr,…}/, each with the maps it used in maps.json and a picture
+`python -m kaod.data.warp` writes runs/<profile>/warped/{rt,cr,tr,…}/, each with the maps it used in maps.json and a picture
 of twelve of its photos, KIND.png.
 """
 
@@ -35,8 +35,10 @@ import torch
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from . import datasets, files, params, plots
-from .geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, trace, transform, warp_images
+from .. import params
+from ..figures import plots
+from ..geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, trace, transform, warp_images
+from . import datasets, files
 from .kinds import ANGLES, KINDS, NAMES, available, turned
 
 
@@ -199,4 +201,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"kaod.warp: {error}")
+        sys.exit(f"kaod.data.warp: {error}")

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
+from ..geometry import polygon
 from .datasets import Sample, write_voc
-from .geometry import polygon
 
 SCALE = 3  # drawn larger, then reduced: smooth edges
 

@@ -2,7 +2,7 @@
 
 The paper: "the median number of vertices of VOC's masks is 17", hence K = 16 and its multiples.
 
-`python -m kaod.vertices` writes runs/<profile>/vertices.json and runs/<profile>/k.json.
+`python -m kaod.data.vertices` writes runs/<profile>/vertices.json and runs/<profile>/k.json.
 """
 
 import sys
@@ -12,8 +12,9 @@ import shapely
 from PIL import Image
 from tqdm import tqdm
 
-from . import datasets, files, params
-from .geometry import polygon, trace
+from .. import params
+from ..geometry import polygon, trace
+from . import datasets, files
 
 VOID = 255
 TOLERANCES = (0.0, 0.001, 0.002, 0.004, 0.006, 0.0085, 0.011, 0.015, 0.02)  # to see how much hangs on it
@@ -106,4 +107,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"kaod.vertices: {error}")
+        sys.exit(f"kaod.data.vertices: {error}")

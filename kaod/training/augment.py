@@ -8,7 +8,8 @@ import torch
 from torchvision.ops import box_area, clip_boxes_to_image
 from torchvision.transforms.functional import adjust_hue, hflip
 
-from . import distributed, geometry, params
+from .. import geometry, params
+from . import distributed
 
 
 def flip(image, target):

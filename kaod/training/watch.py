@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from . import files
+from ..data import files
 
 
 class Pace:

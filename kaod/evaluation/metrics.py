@@ -29,7 +29,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from . import datasets, geometry, losses
+from .. import geometry, losses
+from ..data import datasets
 
 CIRCLE = np.stack([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 32, endpoint=False)])
 

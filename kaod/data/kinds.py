@@ -1,6 +1,6 @@
 """The versions of a test set: as it is (-st), rotated (-rt), cropped (-cr), shifted (-tr), and the sweep of turns."""
 
-from . import params
+from .. import params
 
 KINDS = ("rt", "cr", "tr")
 NAMES = {"st": "as it is", "rt": "rotated", "cr": "cropped like -rt", "tr": "shifted"}

@@ -1,9 +1,9 @@
 """Evaluates a model, or any detector's results, on the test set as it is, rotated, cropped, shifted, and the sweep.
 
-`python -m kaod.evaluate MODEL` writes what it found to runs/<profile>/MODEL/detections/KIND.json, in COCO's results
+`python -m kaod.evaluation.evaluate MODEL` writes what it found to runs/<profile>/MODEL/detections/KIND.json, in COCO's results
 format (see `results`), and the metrics to results/<profile>/metrics/MODEL.json.
-`torchrun --nproc-per-node N -m kaod.evaluate MODEL` shares the photos out to N GPUs.
-`python -m kaod.evaluate NAME --results FOLDER` takes another detector's: FOLDER/st.json, rt.json, … as many as there
+`torchrun --nproc-per-node N -m kaod.evaluation.evaluate MODEL` shares the photos out to N GPUs.
+`python -m kaod.evaluation.evaluate NAME --results FOLDER` takes another detector's: FOLDER/st.json, rt.json, … as many as there
 are, with the image ids of runs/<profile>/warped/KIND.json. It writes results/<profile>/detectors/NAME.json.
 
 The metrics of each kind are those of `metrics.evaluate`; the sweep's stand under "sweep", by angle. -st has one more:
@@ -19,8 +19,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import datasets, distributed, files, metrics, model, params, results
-from .kinds import ANGLES, available
+from .. import model, params
+from ..data import datasets, files
+from ..data.kinds import ANGLES, available
+from ..training import distributed
+from . import metrics, results
 
 
 @torch.inference_mode()
@@ -115,7 +118,7 @@ def evaluate_all(profile: params.Profile, name: str, detector, folder: Path,
 
 def main() -> None:
     profile, models = params.load()
-    parser = argparse.ArgumentParser(prog="python -m kaod.evaluate", description="Evaluates a detector.")
+    parser = argparse.ArgumentParser(prog="python -m kaod.evaluation.evaluate", description="Evaluates a detector.")
     parser.add_argument("model", help=f"one of {', '.join(models)}; with --results any name")
     parser.add_argument("--results", type=Path, help="a folder with results in COCO's format: st.json, rt.json, …")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -140,4 +143,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, RuntimeError, FileNotFoundError) as error:
-        sys.exit(f"kaod.evaluate: {error}")
+        sys.exit(f"kaod.evaluation.evaluate: {error}")

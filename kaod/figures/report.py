@@ -1,6 +1,6 @@
 """The executed notebooks as one report: HTML pages and an index, which open without a network.
 
-`python -m kaod.report` → runs/<profile>/report/index.html and a page for each notebook, as this profile's run left it.
+`python -m kaod.figures.report` → runs/<profile>/report/index.html and a page for each notebook, as this profile's run left it.
 """
 
 import html
@@ -13,7 +13,9 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
-from . import files, nb, params
+from .. import params
+from ..data import files
+from . import nb
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -99,4 +101,4 @@ if __name__ == "__main__":
     try:
         main()
     except ValueError as error:
-        sys.exit(f"kaod.report: {error}")
+        sys.exit(f"kaod.figures.report: {error}")

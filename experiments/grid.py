@@ -1,9 +1,9 @@
 """The grid of experiments/: models with several seeds, and the table that compares them.
 
-`python -m kaod.grid train MODEL SEED` trains one → runs/<profile>/grid/MODEL-SEED/. Where it was interrupted it goes on
+`python -m experiments.grid train MODEL SEED` trains one → runs/<profile>/grid/MODEL-SEED/. Where it was interrupted it goes on
 from its checkpoint in scratch/.
-`python -m kaod.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
-`python -m kaod.grid table` → results/<profile>/grid.json, and long.json of the models whose names end in -long: over
+`python -m experiments.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
+`python -m experiments.grid table` → results/<profile>/grid.json, and long.json of the models whose names end in -long: over
 the seeds, each model's mean figures, and its differences to FCOS, to FCOS on turned copies and to KAOD without keypoint
 loss, with 95 % intervals.
 """
@@ -23,8 +23,11 @@ import torch
 import yaml
 from scipy import stats
 
-from . import ROOT, checkpoint, compare, datasets, evaluate, files, metrics, model, params, train
-from .kinds import KINDS
+from kaod import ROOT, model, params, train
+from kaod.data import datasets, files
+from kaod.data.kinds import KINDS
+from kaod.evaluation import compare, evaluate, metrics
+from kaod.training import checkpoint
 
 TABLES = {"grid": "", "long": "-long"}  # and how their models' names end
 REFERENCES = ("fcos", "no-kpl", "fcos-corners", "fcos-ellipse")
@@ -86,7 +89,7 @@ def train_cell(profile: params.Profile, name: str, variant: params.Variant, seed
     files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, variant, dataset, k))
     files.write_json(target / "run.json", {
         "model": name, "seed": seed, "variant": asdict(variant), "steps": applied.train.steps,
-        "command": shlex.join(["python", "-m", "kaod.grid", "train", name, str(seed)]), "hardware": hardware(device),
+        "command": shlex.join(["python", "-m", "experiments.grid", "train", name, str(seed)]), "hardware": hardware(device),
         "commit": compare.commit(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
         "learning": learning(),
@@ -155,7 +158,7 @@ def table(cells: list[dict], end: str = "") -> dict[str, dict]:
 
 def main() -> None:
     profile, models = load()
-    parser = argparse.ArgumentParser(prog="python -m kaod.grid", description="The grid of experiments/.")
+    parser = argparse.ArgumentParser(prog="python -m experiments.grid", description="The grid of experiments/.")
     parser.add_argument("action", choices=("train", "evaluate", "table"))
     parser.add_argument("model", nargs="?", choices=models)
     parser.add_argument("seed", nargs="?", type=int)
@@ -182,4 +185,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, RuntimeError) as error:
-        sys.exit(f"kaod.grid: {error}")
+        sys.exit(f"experiments.grid: {error}")
