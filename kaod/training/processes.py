@@ -5,6 +5,7 @@ torchrun starts the processes. Without it there is one, and everything here leav
 """
 
 import os
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -66,6 +67,18 @@ def share(count: Tensor) -> Tensor | int:
     total = count.detach().clone()
     dist.all_reduce(total)
     return count.clamp(min=1) * world() / total.clamp(min=1)
+
+
+def attach(detector) -> None:
+    """Makes the losses of a detector those of all processes together: see `model.ALONE`."""
+    def rand_after_resizing(count: int, *shape: int) -> Tensor:
+        # torchvision's transform has drawn one number for each photo of this rank; now for those of the others
+        torch.rand(count * (world() - 1))
+        return rand(count, *shape)
+
+    for part in detector.modules():
+        if hasattr(part, "processes"):
+            part.processes = SimpleNamespace(world=world, share=share, rand=rand_after_resizing)
 
 
 def mean(values: Tensor) -> Tensor:
