@@ -16,10 +16,11 @@ def prose() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): re.sub(r"(?ms)^```.*?^```$", "", path.read_text()) for path in PAGES}
 
 
-def commands() -> list[str]:
-    """Every command of the pages, in their order, one line each, without the remark after it."""
+def commands(start: str = "") -> list[str]:
+    """Every command of the pages that begins with `start`, in their order, one line each, without the remark after it."""
     lines = re.findall(r"(?m)^    (\S.*)$", re.sub(r"\\\n +", "", "\n".join(prose().values())))
-    return [line for line in (re.sub(r"(^| +)# .*$", "", each).rstrip() for each in lines) if line]
+    return [line for line in (re.sub(r"(^| +)# .*$", "", each).rstrip() for each in lines)
+            if line and line.startswith(start)]
 
 
 def fenced(language: str) -> list[str]:
