@@ -17,7 +17,7 @@ def prose() -> dict[str, str]:
 
 
 def commands(start: str = "") -> list[str]:
-    """Every command of the pages that begins with `start`, in their order, one line each, without the remark after it."""
+    """The pages' commands that begin with `start`, in their order, one line each, without the remark after it."""
     lines = re.findall(r"(?m)^    (\S.*)$", re.sub(r"\\\n +", "", "\n".join(prose().values())))
     return [line for line in (re.sub(r"(^| +)# .*$", "", each).rstrip() for each in lines)
             if line and line.startswith(start)]
