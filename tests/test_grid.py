@@ -49,7 +49,7 @@ def test_a_cell_is_the_same_measured_on_the_way_or_not(repository, tiny, monkeyp
     profile, variant = params.load("tiny")[0], tiny[1]["kaod"]
     profile = replace(profile, vertices=replace(profile.vertices, k=8))
     download.draw(profile)
-    files.write_json(profile.folder / "manifest.json", download.manifest(profile))
+    files.write_json(profile.folder / "manifest.json", download.check(profile))
     made = []
     for snapshots in (0, 3):
         grid.train_cell(replace(profile, train=replace(profile.train, snapshots=snapshots)), "kaod", variant, 5, "cpu")

@@ -206,9 +206,9 @@ def noisy(samples, classes: int, seed: int = 0):
 @pytest.mark.parametrize("folder, name", [("coco", "val2017"), ("nuclei", "val")])
 def test_coco_ap_is_that_of_pycocotools_on_the_original_file(shared, folder, name):
     root, path = shared / folder, f"annotations/instances_{name}.json"
-    categories = datasets.coco_categories(root, path)
+    categories = coco.categories(root, path)
     ids = [item["id"] for item in categories]
-    samples = datasets.read_coco(root, path, ids)
+    samples = read_coco(root, path, ids)
     dataset = datasets.DataSet([item["name"] for item in categories], ids, samples)
     detections = list(noisy(samples, len(ids)))
     ours = metrics.coco_metrics(dataset, detections, 100)
@@ -251,12 +251,12 @@ def without_twins(each):
 def load(root, name: str) -> tuple[datasets.DataSet, str]:
     """A set of real photos, and its layout."""
     if root.name == "VOCdevkit":
-        classes = datasets.voc_classes(root, ["VOC2007/trainval"])
-        return datasets.DataSet(classes, list(range(1, 21)), datasets.read_voc(root, name, classes)), "voc"
+        classes = voc.classes(root, ["VOC2007/trainval"])
+        return datasets.DataSet(classes, list(range(1, 21)), voc.read(root, name, classes)), "voc"
     path = f"annotations/instances_{name}.json"
-    categories = datasets.coco_categories(root, path)
+    categories = coco.categories(root, path)
     ids = [item["id"] for item in categories]
-    return datasets.DataSet([item["name"] for item in categories], ids, datasets.read_coco(root, path, ids)), "coco"
+    return datasets.DataSet([item["name"] for item in categories], ids, read_coco(root, path, ids)), "coco"
 
 
 SETS = [("coco", "val2017"), ("coco", "train2017"), ("nuclei", "val"), ("nuclei", "train"),

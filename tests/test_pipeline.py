@@ -215,7 +215,7 @@ def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, num
 def test_eight_real_photos_are_learned_by_heart(shared, model):
     """Data, targets, losses and metrics are right together: AP50 ≥ .9 on the photos trained on."""
     profile, models = params.load("voc")
-    samples = datasets.read_voc(shared / "VOCdevkit", "VOC2007/trainval", classes := datasets.voc_classes(
+    samples = voc.read(shared / "VOCdevkit", "VOC2007/trainval", classes := voc.classes(
         shared / "VOCdevkit", ["VOC2007/trainval"]))
     chosen = [each for each in samples if 1 <= len(each.labels) <= 3 and not each.ignore.any() and
               (each.boxes[:, 2:] - each.boxes[:, :2]).min() > 60][:8]

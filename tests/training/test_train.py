@@ -208,7 +208,7 @@ def test_written_files_are_whole_or_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         files.write_json(path, {"a": 2})
-    assert files.read_json(path) == {"a": 1} and [each.name for each in path.parent.iterdir()] == ["file.json"]
+    assert files.read_json(path) == {"a": 1} and [each.path.stem for each in path.parent.iterdir()] == ["file.json"]
 
 
 def test_published_schedules():

@@ -5,11 +5,12 @@ import pytest
 import shapely
 import torch
 from conftest import sample
+from layouts import read_coco, write_coco, write_voc
 from PIL import Image
 from pycocotools import mask as rle
 
-from kaod import geometry, params
-from kaod.data import datasets, files
+from kaod import ROOT, geometry, params
+from kaod.data import coco, datasets, download, files, voc
 
 QUIRKS = """<annotation><filename>1.jpg</filename><size><width>50</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>1</difficult>
@@ -32,8 +33,8 @@ def devkit(tmp_path):
 
 
 def test_vocs_quirks(devkit):
-    assert datasets.voc_classes(devkit, ["VOC2007/test"]) == ["cat", "dog"]
-    (only,) = datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])
+    assert voc.classes(devkit, ["VOC2007/test"]) == ["cat", "dog"]
+    (only,) = voc.read(devkit, "VOC2007/test", ["cat", "dog"])
     assert only.boxes == pytest.approx(np.array([[10, 4.5, 30.6, 20], [0, 0, 50, 40]]))
     assert only.labels.tolist() == [2, 1] and only.ignore.tolist() == [True, False]
     image, target = datasets.Photos([only])[0]
@@ -47,7 +48,7 @@ def test_broken_annotations_are_named(devkit, content, message):
     path = devkit / "VOC2007" / "Annotations" / "1.xml"
     path.write_text(content)
     with pytest.raises(ValueError, match=message) as error:
-        datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])
+        voc.read(devkit, "VOC2007/test", ["cat", "dog"])
     assert str(path) in str(error.value)
 
 
@@ -55,19 +56,19 @@ def test_xml_entities_are_refused(devkit):
     path = devkit / "VOC2007" / "Annotations" / "1.xml"
     path.write_text('<!DOCTYPE a [<!ENTITY b "c">]>' + QUIRKS.replace("dog", "&b;"))
     with pytest.raises(ValueError, match="1.xml"):
-        datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])
+        voc.read(devkit, "VOC2007/test", ["cat", "dog"])
 
 
 def test_missing_sets_and_annotations_are_named(devkit):
     with pytest.raises(ValueError, match="val.txt"):
-        datasets.read_voc(devkit, "VOC2007/val", [])
+        voc.read(devkit, "VOC2007/val", [])
     (devkit / "VOC2007" / "Annotations" / "1.xml").unlink()
     with pytest.raises(ValueError, match="1.xml: no such file"):
-        datasets.read_voc(devkit, "VOC2007/test", [])
+        voc.read(devkit, "VOC2007/test", [])
 
 
 def test_broken_photos_are_named(devkit):
-    (only,) = datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])
+    (only,) = voc.read(devkit, "VOC2007/test", ["cat", "dog"])
     whole = only.path.read_bytes()
     only.path.write_bytes(whole[:len(whole) // 2])
     with pytest.raises(ValueError, match="1.jpg: not a readable photo"):
@@ -96,32 +97,76 @@ def test_both_layouts_come_back_as_written(tmp_path, drawn):
     samples = [replace(samples[0], ignore=np.arange(len(samples[0].labels)) == 0), *samples[1:]]
     images = [each.image() for each in samples]
     ids = [3, 7, 9, 11, 20, 21, 90]
-    datasets.write_voc(tmp_path / "v", "a/b", samples, images, classes)
-    datasets.write_coco(tmp_path / "c", "annotations/instances_x.json", datasets.DataSet(classes, ids, samples), images)
-    assert [item["id"] for item in datasets.coco_categories(tmp_path / "c", "annotations/instances_x.json")] == ids
-    for again in (datasets.read_voc(tmp_path / "v", "a/b", classes),
-                  datasets.read_coco(tmp_path / "c", "annotations/instances_x.json", ids)):
+    write_voc(tmp_path / "v", "a/b", samples, images, classes)
+    write_coco(tmp_path / "c", "annotations/instances_x.json", datasets.DataSet(classes, ids, samples), images)
+    assert [item["id"] for item in coco.categories(tmp_path / "c", "annotations/instances_x.json")] == ids
+    of_voc = voc.read(tmp_path / "v", "a/b", classes)
+    of_coco = read_coco(tmp_path / "c", "annotations/instances_x.json", ids)
+    for again in (of_voc, of_coco):
         for old, new in zip(samples, again, strict=True):
             assert new.boxes == pytest.approx(old.boxes, abs=0.01)
             assert (new.labels == old.labels).all() and (new.ignore == old.ignore).all()
-            assert [len(parts) for parts in new.polygons] == [1] * len(old.labels)
             assert new.image().size == old.size
-            for mine, theirs in zip(new.polygons, old.polygons):
-                assert mine[0] == pytest.approx(theirs[0], abs=0.01)
+    for old, new in zip(samples, of_coco):
+        assert [len(parts) for parts in new.polygons] == [1] * len(old.labels)
+        for mine, theirs in zip(new.polygons, old.polygons):
+            assert mine[0] == pytest.approx(theirs[0], abs=0.01)
+
+
+def test_what_is_written_once_is_written_twice(tmp_path, drawn):
+    """The inner format loses nothing: ignored objects, unknown outlines, crowds' masks, ids, areas, paths."""
+    mask = np.zeros((128, 128), bool)
+    mask[20:40, 30:90] = True
+    samples, classes = drawn
+    odd = replace(samples[0], id="a/b", path=tmp_path / "deep" / "er" / "1.jpg", boxes=samples[0].boxes[[0, 0, 0, 0]],
+                  labels=np.array([1, 2, 7, 7]), ignore=np.array([True, True, False, True]),
+                  polygons=[[], samples[0].polygons[0], [], []], areas=np.array([1.5, 2, 3, 4]),
+                  crowds={3: coco.encode(mask)})
+    coco.write(tmp_path / "1.json", datasets.DataSet(classes, list(range(1, 8)), [odd, *samples]), tmp_path)
+    again = coco.load(tmp_path / "1.json", tmp_path)
+    coco.write(tmp_path / "2.json", again, tmp_path)
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+    first = again.samples[0]
+    assert (first.id, first.path, first.areas.tolist()) == ("a/b", odd.path, [1.5, 2, 3, 4])
+    assert first.ignore.tolist() == odd.ignore.tolist() and first.crowds == odd.crowds
+    assert [len(parts) for parts in first.polygons] == [0, 1, 0, 0]
+    flags = [(item["iscrowd"], item["difficult"]) for item in files.read_json(tmp_path / "1.json")["annotations"][:4]]
+    assert flags == [(1, 1), (1, 1), (0, 0), (1, 0)]
+
+
+def masked(root, samples, classes, number: int) -> Image.Image:
+    """A devkit of one photo in whose mask only its last object has pixels, its rim void; `number` is that object's."""
+    values = np.zeros((128, 128), np.uint8)
+    values[18:62, 28:92] = 255
+    values[20:60, 30:90] = number
+    write_voc(root, "a/b", samples, [each.image() for each in samples], classes, [Image.fromarray(values)])
+
+
+def test_vocs_masks_become_polygons_that_count_vertices_and_are_no_ground_truth(tmp_path, drawn, monkeypatch):
+    samples, classes = drawn
+    (chosen,) = samples = [each for each in samples if len(each.labels) > 1][:1]
+    masked(tmp_path / "own", samples, classes, len(chosen.labels))
+    monkeypatch.setattr("kaod.params.ROOT", tmp_path)
+    profile = replace(params.load("voc", ROOT / "params.yaml")[0], root=str(tmp_path / "own"), train_sets=["a/b"],
+                      test_sets=["a/b"])
+    files.write_json(profile.folder / "manifest.json", download.check(profile))
+    (seen,), (bare,) = (datasets.load(profile, ["a/b"], traced=each).samples for each in (True, False))
+    assert [geometry.polygon(parts).area for parts in seen.polygons] == [0] * (len(chosen.labels) - 1) + [40 * 60]
+    assert not any(bare.polygons) and (bare.boxes == seen.boxes).all()
 
 
 def test_a_coco_file_with_a_stranger_is_refused(tmp_path, drawn):
     samples, classes = drawn
     name = "annotations/instances_x.json"
-    datasets.write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), samples),
+    write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), samples),
                         [each.image() for each in samples])
     with pytest.raises(ValueError, match="unknown image or category"):
-        datasets.read_coco(tmp_path, name, [1, 2])
+        read_coco(tmp_path, name, [1, 2])
     (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match="instances_x.json: not a COCO annotation file"):
-        datasets.read_coco(tmp_path, name, [1, 2])
+        read_coco(tmp_path, name, [1, 2])
     with pytest.raises(ValueError, match="instances_NAME.json"):
-        datasets.read_coco(tmp_path, "annotations/train.json", [])
+        coco.photo_folder(tmp_path, "annotations/train.json")
 
 
 @pytest.mark.parametrize("place, key", [("images", "width"), ("images", "file_name"), ("annotations", "bbox"),
@@ -129,27 +174,27 @@ def test_a_coco_file_with_a_stranger_is_refused(tmp_path, drawn):
 def test_a_coco_file_without_a_key_is_named(tmp_path, drawn, place, key):
     samples, classes = drawn
     name = "annotations/instances_x.json"
-    datasets.write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), samples),
+    write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), samples),
                         [each.image() for each in samples])
     content = files.read_json(tmp_path / name)
     del content[place][0][key]
     files.write_json(tmp_path / name, content)
     with pytest.raises(ValueError, match="instances_x.json: .*(broken|unknown)"):
-        datasets.read_coco(tmp_path, name, list(range(1, 8)))
+        read_coco(tmp_path, name, list(range(1, 8)))
 
 
 def test_any_class_name_survives_vocs_xml(tmp_path, drawn):
     samples, classes = drawn
     odd = ["a < b & c", *classes[1:]]
-    datasets.write_voc(tmp_path, "x/all", samples, [each.image() for each in samples], odd)
-    assert [each.labels.tolist() for each in datasets.read_voc(tmp_path, "x/all", odd)] == [
+    write_voc(tmp_path, "x/all", samples, [each.image() for each in samples], odd)
+    assert [each.labels.tolist() for each in voc.read(tmp_path, "x/all", odd)] == [
         each.labels.tolist() for each in samples]
 
 
 def test_real_coco(shared):
     root, name = shared / "coco", "annotations/instances_val2017.json"
-    categories = datasets.coco_categories(root, name)
-    samples = datasets.read_coco(root, name, [item["id"] for item in categories])
+    categories = coco.categories(root, name)
+    samples = read_coco(root, name, [item["id"] for item in categories])
     assert len(categories) == 80 and categories[-1] == {"id": 90, "name": "toothbrush"}
     assert len(samples) == 206 and sum(len(each.labels) for each in samples) == 1786
     assert any(len(each.labels) == 0 for each in samples) and any(each.ignore.any() for each in samples)
@@ -163,9 +208,9 @@ def test_real_coco(shared):
 
 def test_real_voc(shared):
     root, sets = shared / "VOCdevkit", ["VOC2007/trainval", "VOC2007/test"]
-    classes = datasets.voc_classes(root, sets)
+    classes = voc.classes(root, sets)
     assert len(classes) == 20
-    samples = [each for name in sets for each in datasets.read_voc(root, name, classes)]
+    samples = [each for name in sets for each in voc.read(root, name, classes)]
     assert len(samples) == 437
     for each in samples:
         width, height = each.size
@@ -191,9 +236,9 @@ def test_impossible_boxes_are_named_in_both_layouts(devkit, message, box):
     path.write_text(QUIRKS.replace("<xmax>30.6</xmax><xmin>11</xmin><ymin>5.5</ymin><ymax>20</ymax>",
                                    f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"))
     with pytest.raises(ValueError, match=rf"1\.xml: object 1 \(dog\): its box .* {message}"):
-        datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])
+        voc.read(devkit, "VOC2007/test", ["cat", "dog"])
     faults = []
-    (left,) = datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"], faults)
+    (left,) = voc.read(devkit, "VOC2007/test", ["cat", "dog"], faults)
     assert left.labels.tolist() == [1] and len(faults) == 1
 
     name = "annotations/instances_x.json"
@@ -203,9 +248,9 @@ def test_impossible_boxes_are_named_in_both_layouts(devkit, message, box):
         "annotations": [{"id": 5, "image_id": 9, "category_id": 3, "bbox": [x1, y1, x2 - x1, y2 - y1]},
                         {"id": 6, "image_id": 9, "category_id": 3, "bbox": [-2, 0, 30, 20]}]})
     with pytest.raises(ValueError, match=rf"instances_x\.json: annotation 5: its box .* {message}"):
-        datasets.read_coco(devkit, name, [3])
+        read_coco(devkit, name, [3])
     faults = []
-    (left,) = datasets.read_coco(devkit, name, [3], faults)
+    (left,) = read_coco(devkit, name, [3], faults)
     assert left.boxes.tolist() == [[-2, 0, 28, 20]]  # a little over the edge is fine
     assert left.id == 9 and len(faults) == 1
 
@@ -221,15 +266,15 @@ def test_a_photo_is_not_turned_by_its_exif_orientation(tmp_path):
 
 def test_two_devkits_are_merged(tmp_path, drawn, monkeypatch):
     samples, classes = drawn
-    for name, part in (("VOC2007/trainval", samples[:3]), ("VOC2012/trainval", samples[3:])):
-        datasets.write_voc(tmp_path / "data", name, part, [each.image() for each in part], classes)
+    for name, part in (("VOC2007/trainval", samples[:3]), ("VOC2012/trainval", samples[3:]), ("VOC2007/test", samples)):
+        write_voc(tmp_path / "data", name, part, [each.image() for each in part], classes)
     profile = replace(params.load("voc")[0], root=str(tmp_path / "data"))
     monkeypatch.setattr("kaod.params.ROOT", tmp_path)
-    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
-        {"id": number, "name": kind} for number, kind in enumerate(classes, 1)]})
+    download.check(profile)
     found = datasets.load(profile, profile.train_sets)
-    assert [each.name for each in found.samples] == [each.name for each in samples]
+    assert [each.path.stem for each in found.samples] == [each.path.stem for each in samples]
     assert [each.id for each in found.samples] == list(range(1, 9))
+    assert [each.id for each in datasets.load(profile, profile.test_sets).samples] == list(range(1, 9))
     assert {each.path.parents[1].name for each in found.samples} == {"VOC2007", "VOC2012"}
 
 
@@ -238,24 +283,23 @@ def test_an_image_id_that_occurs_twice_is_refused(tmp_path, drawn, monkeypatch):
     ids = list(range(1, 8))
     names = ["annotations/instances_a.json", "annotations/instances_b.json"]
     for name in names:
-        datasets.write_coco(tmp_path / "data", name, datasets.DataSet(classes, ids, samples[:2]),
-                            [each.image() for each in samples[:2]])
-    profile = replace(params.load("coco")[0], root=str(tmp_path / "data"), test_sets=names)
+        write_coco(tmp_path / "data", name, datasets.DataSet(classes, ids, samples[:2]),
+                   [each.image() for each in samples[:2]])
+    profile = replace(params.load("coco")[0], root=str(tmp_path / "data"), train_sets=names, test_sets=names[:1])
     monkeypatch.setattr("kaod.params.ROOT", tmp_path)
-    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
-        {"id": number, "name": kind} for number, kind in zip(ids, classes)]})
+    download.check(profile)
     assert len(datasets.load(profile, names[:1]).samples) == 2
     with pytest.raises(ValueError, match="an image id occurs twice"):
-        datasets.load(profile, names)
+        download.check(replace(profile, test_sets=names))
 
 
 def test_cocos_file_comes_back_whole(shared):
     """Ids, areas and crowds' masks as in the original."""
     root, name = shared / "coco", "annotations/instances_val2017.json"
-    categories = datasets.coco_categories(root, name)
+    categories = coco.categories(root, name)
     ids = [item["id"] for item in categories]
-    dataset = datasets.DataSet([item["name"] for item in categories], ids, datasets.read_coco(root, name, ids))
-    ours, original = datasets.to_coco(dataset), files.read_json(root / name)
+    dataset = datasets.DataSet([item["name"] for item in categories], ids, read_coco(root, name, ids))
+    ours, original = coco.to_coco(dataset), files.read_json(root / name)
     assert [item["id"] for item in ours["images"]] == [item["id"] for item in original["images"]]
     mine = sorted(ours["annotations"], key=lambda item: (item["image_id"], item["area"]))
     theirs = sorted(original["annotations"], key=lambda item: (item["image_id"], item["area"]))
@@ -272,13 +316,13 @@ def test_categories_of_several_files_are_merged_and_have_to_agree(tmp_path):
 
     write("a.json", cat=1, dog=2)
     write("b.json", dog=2, cow=5)
-    assert [item["name"] for item in datasets.coco_categories(tmp_path, "a.json", "b.json")] == ["cat", "dog", "cow"]
+    assert [item["name"] for item in coco.categories(tmp_path, "a.json", "b.json")] == ["cat", "dog", "cow"]
     write("b.json", dog=1)
     with pytest.raises(ValueError, match="b.json: category 1 is 'dog', but elsewhere 'cat'"):
-        datasets.coco_categories(tmp_path, "a.json", "b.json")
+        coco.categories(tmp_path, "a.json", "b.json")
     write("b.json", dog=3)
     with pytest.raises(ValueError, match="more than one category is called 'dog'"):
-        datasets.coco_categories(tmp_path, "a.json", "b.json")
+        coco.categories(tmp_path, "a.json", "b.json")
 
 
 def test_run_length_masks_of_single_objects_are_traced(tmp_path):
@@ -293,7 +337,7 @@ def test_run_length_masks_of_single_objects_are_traced(tmp_path):
         "categories": [{"id": 3, "name": "cat"}],
         "annotations": [{"id": number, "image_id": 0, "category_id": 3, "bbox": [10, 5, 30, 20], "segmentation": each}
                         for number, each in enumerate((encoded, plain))]})
-    (only,) = datasets.read_coco(tmp_path, name, [3])
+    (only,) = read_coco(tmp_path, name, [3])
     assert [geometry.polygon(parts).bounds for parts in only.polygons] == [(10, 5, 40, 25)] * 2 and not only.crowds
 
 
@@ -313,8 +357,8 @@ def test_photos_of_more_than_eight_bits_are_refused(tmp_path):
 def test_odd_coco_files_end_in_one_line_that_names_them(tmp_path, content):
     files.write_json(tmp_path / "annotations" / "instances_x.json", content)
     with pytest.raises(ValueError, match="instances_x.json"):
-        datasets.coco_categories(tmp_path, "annotations/instances_x.json")
-        datasets.read_coco(tmp_path, "annotations/instances_x.json", [3])
+        coco.categories(tmp_path, "annotations/instances_x.json")
+        read_coco(tmp_path, "annotations/instances_x.json", [3])
 
 
 def test_flags_are_left_out_of_a_classs_list_but_a_number_in_a_name_is_not(devkit):
@@ -323,7 +367,7 @@ def test_flags_are_left_out_of_a_classs_list_but_a_number_in_a_name_is_not(devki
     for stem in ("photo 1", "photo"):
         (folder / "Annotations" / f"{stem}.xml").write_text(QUIRKS)
     (folder / "ImageSets" / "Main" / "test.txt").write_text("photo 1\n1 -1\n1  1\nphoto 0\nno 1\n")
-    assert datasets.voc_files(devkit, "VOC2007/test")[2] == ["photo 1", "1", "1", "photo", "no 1"]
+    assert voc.listed(devkit, "VOC2007/test")[2] == ["photo 1", "1", "1", "photo", "no 1"]
 
 
 def test_a_photo_has_its_annotations_name_even_if_its_filename_is_stale(devkit):
@@ -333,7 +377,7 @@ def test_a_photo_has_its_annotations_name_even_if_its_filename_is_stale(devkit):
     (folder / "ImageSets" / "Main" / "test.txt").write_text("1\n2\n")
 
     def photos():
-        return [each.path.name for each in datasets.read_voc(devkit, "VOC2007/test", ["cat", "dog"])]
+        return [each.path.name for each in voc.read(devkit, "VOC2007/test", ["cat", "dog"])]
 
     assert photos() == ["1.jpg", "1.jpg"]  # no photo is called 2: what the file says holds
     Image.new("RGB", (50, 40)).save(folder / "JPEGImages" / "2.png")
@@ -355,10 +399,10 @@ def coco(tmp_path):
             "annotations": [{"id": number, "image_id": 1, "category_id": 3, "bbox": [10, 5, 30, 20],
                              "segmentation": each, **more} for number, each in enumerate(segmentations, 1)]})
         faults = []
-        samples = datasets.read_coco(tmp_path, "annotations/instances_x.json", [3], faults)
+        samples = read_coco(tmp_path, "annotations/instances_x.json", [3], faults)
         if faults:  # by default the first is raised
             with pytest.raises(ValueError) as error:
-                datasets.read_coco(tmp_path, "annotations/instances_x.json", [3])
+                read_coco(tmp_path, "annotations/instances_x.json", [3])
             assert str(error.value) == faults[0]
         return samples, [line.removeprefix(f"{path}: ") for line in faults]
 
@@ -393,7 +437,7 @@ def test_an_image_id_that_occurs_twice_in_a_file_is_a_fault(coco):
 
 def test_a_missing_coco_file_says_what_belongs_there(tmp_path):
     with pytest.raises(ValueError) as error:
-        datasets.coco_categories(tmp_path, "annotations/instances_mine.json")
+        coco.categories(tmp_path, "annotations/instances_mine.json")
     assert str(error.value) == (
         f"{tmp_path}/annotations/instances_mine.json: no such file; in the COCO layout at {tmp_path} it has the "
         f"annotations of the photos in {tmp_path}/mine")

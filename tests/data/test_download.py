@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from layouts import write_coco, write_voc
 from PIL import Image
 
 from kaod import params
-from kaod.data import datasets, download, files
+from kaod.data import datasets, download, fetch, files
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
@@ -63,7 +64,7 @@ class Server(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """(URL of a file, its content, the handler)"""
-    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(fetch, "PAUSE", 0)
     handler = type("Handler", (Server,), {"content": {}, "faults": {}, "asked": []})
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler))
     threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
@@ -73,14 +74,14 @@ def server(monkeypatch):
     running.server_close()
 
 
-def fetch(url, path, body, md5=None):
-    download.fetch(url, path, md5 or hashlib.md5(body).hexdigest(), len(body))
+def get(url, path, body, md5=None):
+    fetch.fetch(url, path, md5 or hashlib.md5(body).hexdigest(), len(body))
 
 
 def test_a_cut_connection_is_resumed(server, tmp_path):
     url, body, handler = server
     handler.faults["/a.tar"] = ["cut", "503"]
-    fetch(url, tmp_path / "a.tar", body)
+    get(url, tmp_path / "a.tar", body)
     assert (tmp_path / "a.tar").read_bytes() == body and not (tmp_path / "a.tar.part").exists()
     assert handler.asked == [None, *[f"bytes={len(body) // 2}-"] * 2]
 
@@ -88,9 +89,9 @@ def test_a_cut_connection_is_resumed(server, tmp_path):
 @pytest.mark.parametrize("fault", ["stall", "unknown length"])
 def test_a_stalled_or_silently_cut_connection_is_resumed(server, tmp_path, monkeypatch, fault):
     url, body, handler = server
-    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     handler.faults["/a.tar"] = [fault]
-    fetch(url, tmp_path / "a.tar", body)
+    get(url, tmp_path / "a.tar", body)
     handler.released.set()
     assert (tmp_path / "a.tar").read_bytes() == body and len(handler.asked) == 2 and handler.asked[1]
 
@@ -105,18 +106,18 @@ def test_many_cuts_are_no_failure_while_bytes_come(server, tmp_path):
         self.send_response(206 if start else 200)
         self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()
-        self.wfile.write(body[start:number * len(body) // (3 * download.TRIES) + 1])
+        self.wfile.write(body[start:number * len(body) // (3 * fetch.TRIES) + 1])
 
-    fetch(url, tmp_path / "a.tar", body)
-    assert (tmp_path / "a.tar").read_bytes() == body and next(pieces) > 2 * download.TRIES
+    get(url, tmp_path / "a.tar", body)
+    assert (tmp_path / "a.tar").read_bytes() == body and next(pieces) > 2 * fetch.TRIES
 
 
 def test_a_wrong_byte_is_noticed_and_the_next_run_starts_over(server, tmp_path):
     url, body, handler = server
     handler.faults["/a.tar"] = ["wrong byte"]
     with pytest.raises(ValueError, match="dropped"):
-        fetch(url, tmp_path / "a.tar", body)
-    fetch(url, tmp_path / "a.tar", body)
+        get(url, tmp_path / "a.tar", body)
+    get(url, tmp_path / "a.tar", body)
     assert (tmp_path / "a.tar").read_bytes() == body
 
 
@@ -124,42 +125,42 @@ def test_a_server_without_ranges_starts_over(server, tmp_path):
     url, body, handler = server
     handler.faults["/a.tar"] = ["no range"]
     (tmp_path / "a.tar.part").write_bytes(body[:100])
-    fetch(url, tmp_path / "a.tar", body)
+    get(url, tmp_path / "a.tar", body)
     assert (tmp_path / "a.tar").read_bytes() == body
 
 
 def test_a_complete_part_needs_no_more(server, tmp_path):
     url, body, _ = server
     (tmp_path / "a.tar.part").write_bytes(body)
-    fetch(url, tmp_path / "a.tar", body)
+    get(url, tmp_path / "a.tar", body)
     assert (tmp_path / "a.tar").read_bytes() == body
 
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):
     url, body, _ = server
     with pytest.raises(ValueError, match=r"a\.tar: md5 .* expected 0000"):
-        fetch(url, tmp_path / "a.tar", body, "0000")
+        get(url, tmp_path / "a.tar", body, "0000")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_name_the_url(server, tmp_path, monkeypatch):
     url, body, handler = server
     with pytest.raises(ValueError, match="none.tar: the server answered 404 Not Found$"):  # running again won't help
-        fetch(url.replace("a.tar", "none.tar"), tmp_path / "x", body)
+        get(url.replace("a.tar", "none.tar"), tmp_path / "x", body)
     assert len(handler.asked) == 1
-    handler.faults["/a.tar"] = ["503"] * download.TRIES
+    handler.faults["/a.tar"] = ["503"] * fetch.TRIES
     with pytest.raises(ValueError, match="a.tar: the server answered 503"):
-        fetch(url, tmp_path / "x", body)
+        get(url, tmp_path / "x", body)
     with pytest.raises(ValueError, match="5 times; run again"):
-        fetch("http://127.0.0.1:9/a.tar", tmp_path / "x", body)
+        get("http://127.0.0.1:9/a.tar", tmp_path / "x", body)
 
 
 @pytest.mark.parametrize("status", ["408", "429", "503"])
 def test_errors_that_may_pass_are_tried_again(server, tmp_path, status):
     url, body, handler = server
-    handler.faults["/a.tar"] = [status] * (download.TRIES - 1)
-    fetch(url, tmp_path / "a.tar", body)
-    assert (tmp_path / "a.tar").read_bytes() == body and len(handler.asked) == download.TRIES
+    handler.faults["/a.tar"] = [status] * (fetch.TRIES - 1)
+    get(url, tmp_path / "a.tar", body)
+    assert (tmp_path / "a.tar").read_bytes() == body and len(handler.asked) == fetch.TRIES
 
 
 @pytest.mark.parametrize("page", ["page", "page without length"])
@@ -170,16 +171,16 @@ def test_a_login_page_does_not_replace_what_came_so_far(server, tmp_path, page):
     handler.faults["/a.tar"] = [page]
     with pytest.raises(ValueError, match=rf"a\.tar: expected {len(body):,} bytes; the server sends (18|unknown), of "
                                          r"type text/.*; .*a\.tar\.part is kept"):
-        fetch(url, tmp_path / "a.tar", body)
+        get(url, tmp_path / "a.tar", body)
     assert part.read_bytes() == body[:1000]
-    fetch(url, tmp_path / "a.tar", body)
+    get(url, tmp_path / "a.tar", body)
     assert (tmp_path / "a.tar").read_bytes() == body and handler.asked[-1] == "bytes=1000-"
 
 
 @pytest.mark.parametrize("url", ["file:///tmp/a.tar", "ftp://example.org/a.tar", "example.org/a.tar"])
 def test_only_http_is_spoken(tmp_path, url):
     with pytest.raises(ValueError, match="a.tar: expected a URL that starts with http:// or https://"):
-        fetch(url, tmp_path / "a.tar", b"")
+        get(url, tmp_path / "a.tar", b"")
 
 
 def archive(path, members: dict[str, bytes], link: str | None = None):
@@ -204,7 +205,7 @@ def archive(path, members: dict[str, bytes], link: str | None = None):
 def test_members_that_leave_the_folder_are_refused(tmp_path, name):
     path = archive(tmp_path / name, {"fine.txt": b"", "../evil.txt": b""})
     with pytest.raises(ValueError, match="evil.txt"):
-        download.unpack(path, tmp_path / "out")
+        fetch.unpack(path, tmp_path / "out")
     assert not (tmp_path / "evil.txt").exists()
 
 
@@ -212,7 +213,7 @@ def test_members_that_leave_the_folder_are_refused(tmp_path, name):
 @pytest.mark.parametrize("suffix", ["tar", "zip"])
 def test_absolute_and_winding_names_are_refused(tmp_path, name, suffix):
     with pytest.raises(ValueError, match="would leave"):
-        download.unpack(archive(tmp_path / f"a.{suffix}", {"fine.txt": b"", name: b""}), tmp_path / "out")
+        fetch.unpack(archive(tmp_path / f"a.{suffix}", {"fine.txt": b"", name: b""}), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []  # not even the one before
 
 
@@ -220,10 +221,10 @@ def test_absolute_and_winding_names_are_refused(tmp_path, name, suffix):
 @pytest.mark.parametrize("suffix", ["tar", "zip"])
 def test_members_are_checked_as_they_are_written_without_their_leading_folder(tmp_path, name, suffix):
     with pytest.raises(ValueError, match="would leave"):
-        download.unpack(archive(tmp_path / f"a.{suffix}", {"top/fine.txt": b"", name: b""}), tmp_path / "out", "top")
+        fetch.unpack(archive(tmp_path / f"a.{suffix}", {"top/fine.txt": b"", name: b""}), tmp_path / "out", "top")
     assert list((tmp_path / "out").iterdir()) == []
     good = archive(tmp_path / f"b.{suffix}", {"top/fine.txt": b"1", "topmost.txt": b"2"})
-    download.unpack(good, tmp_path / "out", "top")
+    fetch.unpack(good, tmp_path / "out", "top")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
         "fine.txt": b"1", "topmost.txt": b"2"}
 
@@ -233,8 +234,8 @@ def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
     path = archive(tmp_path / "a.tar", {"inner.zip": inner})
     path.write_bytes(path.read_bytes() + inner)
     assert zipfile.is_zipfile(path)
-    download.unpack(path, tmp_path / "out")
-    assert [each.name for each in (tmp_path / "out").iterdir()] == ["inner.zip"]
+    fetch.unpack(path, tmp_path / "out")
+    assert [each.path.stem for each in (tmp_path / "out").iterdir()] == ["inner.zip"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
@@ -245,29 +246,29 @@ def test_whatever_is_no_file_is_refused_before_anything_is_written(tmp_path, kin
         odd.type, odd.linkname = kind, "fine.txt"
         content.addfile(odd)
     with pytest.raises(ValueError, match="a.tar: member 'odd' is neither a file nor a folder"):
-        download.unpack(tmp_path / "a.tar", tmp_path / "out")
+        fetch.unpack(tmp_path / "a.tar", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_links_and_devices_are_refused_and_broken_archives_named(tmp_path):
     for target in ("/etc/passwd", "inside.txt"):
         with pytest.raises(ValueError, match="'link' is neither a file nor a folder"):
-            download.unpack(archive(tmp_path / "b.tar", {}, target), tmp_path / "out")
+            fetch.unpack(archive(tmp_path / "b.tar", {}, target), tmp_path / "out")
     with tarfile.open(tmp_path / "d.tar", "w") as content:
         device = tarfile.TarInfo("device")
         device.type = tarfile.CHRTYPE
         content.addfile(device)
     with pytest.raises(ValueError, match="'device' is neither"):
-        download.unpack(tmp_path / "d.tar", tmp_path / "out")
+        fetch.unpack(tmp_path / "d.tar", tmp_path / "out")
     with zipfile.ZipFile(tmp_path / "e.zip", "w") as content:
         link = zipfile.ZipInfo("link")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         content.writestr(link, "/etc/passwd")
     with pytest.raises(ValueError, match="'link' is neither"):
-        download.unpack(tmp_path / "e.zip", tmp_path / "out")
+        fetch.unpack(tmp_path / "e.zip", tmp_path / "out")
     (tmp_path / "c.tar").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="c.tar"):
-        download.unpack(tmp_path / "c.tar", tmp_path / "out")
+        fetch.unpack(tmp_path / "c.tar", tmp_path / "out")
 
 
 def test_download_unpacks_once(server, tmp_path, repository):
@@ -303,9 +304,9 @@ def test_drawing_leaves_a_whole_data_set_and_a_manifest(repository):
     profile = params.load("tiny")[0]
     profile = replace(profile, draw=replace(profile.draw, train=20, test=2))
     download.draw(profile)
-    found = download.manifest(profile)
+    found = download.check(profile)
     assert [item["name"] for item in found["categories"]] == sorted({item["name"] for item in found["categories"]})
-    assert found["sets"]["shapes/train"]["photos"] == 20 and found["sets"]["shapes/test"]["photos"] == 2
+    assert [each["photos"] for each in found["sets"].values()] == [20, 2]
     assert [path.name for path in profile.folder.parent.iterdir()] == ["tiny"]
 
 
@@ -313,25 +314,25 @@ def test_a_users_own_copy_is_linked_and_watched(tmp_path, repository, drawn):
     samples, classes = drawn
     own = tmp_path / "own"
     for name in ("s/train", "s/test"):
-        datasets.write_voc(own, name, samples, [each.image() for each in samples], classes)
+        write_voc(own, name, samples, [each.image() for each in samples], classes)
+    mask = own / "s" / "SegmentationObject" / f"{samples[0].path.stem}.png"
+    Image.new("L", (128, 128)).save(mask)
     before = {path: path.stat().st_mtime_ns for path in own.rglob("*")}
     profile = replace(params.load("voc")[0], root=str(own), train_sets=["s/train"], test_sets=["s/test"])
     download.link(profile)
-    first = download.manifest(profile)
+    first = download.check(profile)
     assert {path: path.stat().st_mtime_ns for path in own.rglob("*")} == before
-    linked = profile.folder / "s" / "Annotations" / f"{samples[0].name}.xml"
+    linked = profile.folder / "source" / "s" / "Annotations" / f"{samples[0].path.stem}.xml"
     assert linked.is_symlink() and files.digest(linked) == files.digest(own / "s/Annotations" / linked.name)
-    for place in (f"Polygons/{samples[0].name}.json", f"SegmentationObject/{samples[0].name}.png"):
-        assert (own / "s" / place).is_file() == (profile.folder / "s" / place).is_symlink()
-    assert (profile.folder / "s" / "Polygons").is_dir()
+    assert (profile.folder / "source" / mask.relative_to(own)).resolve() == mask
     path = own / "s" / "Annotations" / linked.name
     path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
-    assert download.manifest(profile)["sets"]["s/train"]["annotations_md5"] != first["sets"]["s/train"][
+    assert download.check(profile)["sets"]["s/train"]["annotations_md5"] != first["sets"]["s/train"][
         "annotations_md5"]
     samples[0].path.with_name("x").touch()
-    (own / "s" / "JPEGImages" / f"{samples[1].name}.jpg").unlink()
-    with pytest.raises(ValueError, match=f"{samples[1].name}.jpg: not a readable photo .*No such file"):
-        download.manifest(profile)
+    (own / "s" / "JPEGImages" / f"{samples[1].path.stem}.jpg").unlink()
+    with pytest.raises(ValueError, match=f"{samples[1].path.stem}.jpg: not a readable photo .*No such file"):
+        download.check(profile)
 
 
 def test_what_is_wrong_with_the_data_is_listed_or_left_out(tmp_path, repository, drawn, capsys):
@@ -339,32 +340,32 @@ def test_what_is_wrong_with_the_data_is_listed_or_left_out(tmp_path, repository,
     samples, classes = drawn
     own = tmp_path / "own"
     for name in ("s/train", "s/test"):
-        datasets.write_voc(own, name, samples, [each.image() for each in samples], classes)
+        write_voc(own, name, samples, [each.image() for each in samples], classes)
     photos, annotations = own / "s" / "JPEGImages", own / "s" / "Annotations"
-    cut = photos / f"{samples[0].name}.jpg"
+    cut = photos / f"{samples[0].path.stem}.jpg"
     cut.write_bytes(cut.read_bytes()[:-200])
-    Image.new("RGB", (20, 30)).save(photos / f"{samples[1].name}.jpg")
-    (annotations / f"{samples[2].name}.xml").write_text("<annotation><size>")
-    path = annotations / f"{samples[3].name}.xml"
+    Image.new("RGB", (20, 30)).save(photos / f"{samples[1].path.stem}.jpg")
+    (annotations / f"{samples[2].path.stem}.xml").write_text("<annotation><size>")
+    path = annotations / f"{samples[3].path.stem}.xml"
     path.write_text(re.sub(r"<xmin>[\d.]+</xmin>", "<xmin>128</xmin>", path.read_text(), count=1))
     profile = replace(params.load("voc")[0], root=str(own), train_sets=["s/train"], test_sets=["s/test"])
     download.link(profile)
     with pytest.raises(ValueError) as error:
-        download.manifest(profile)
+        download.check(profile)
     said = str(error.value).splitlines()
     assert said[0].endswith("4 faults in the data (voc.skip_bad: true in params.yaml would leave them out):")
     for line, of in zip(sorted(said[1:]), sorted([
             f"{cut}: not a readable photo",
-            f"{photos / samples[1].name}.jpg: 20×30 pixels, but its annotation says 128×128",
-            f"{annotations / samples[2].name}.xml: not a VOC annotation",
+            f"{photos / samples[1].path.stem}.jpg: 20×30 pixels, but its annotation says 128×128",
+            f"{annotations / samples[2].path.stem}.xml: not a VOC annotation",
             f"{path}: object 1"]), strict=True):
         assert line.startswith(of)
     profile = replace(profile, skip_bad=True)
-    found = download.manifest(profile)
+    found = download.check(profile)
     assert "left out, as voc.skip_bad says: 4 faults" in capsys.readouterr().out
     files.write_json(profile.folder / "manifest.json", found)
     left = datasets.load(profile, ["s/train"])
-    assert [each.name for each in left.samples] == [each.name for each in samples[3:]]
+    assert [each.path.stem for each in left.samples] == [each.path.stem for each in samples[3:]]
     assert len(left.samples[0].labels) == len(samples[3].labels) - 1
     assert found["sets"]["s/train"]["photos"] == 5
 
@@ -374,7 +375,7 @@ def test_what_is_wrong_with_coco_data_is_listed_or_left_out(tmp_path, repository
     samples, classes = drawn
     dataset = datasets.DataSet(classes, list(range(1, len(classes) + 1)), samples)
     own, name = tmp_path / "own", "annotations/instances_train.json"
-    datasets.write_coco(own, name, dataset, [each.image() for each in samples])
+    write_coco(own, name, dataset, [each.image() for each in samples])
     content = files.read_json(own / name)
     content["annotations"][0]["bbox"][2] = 0
     content["annotations"][1]["image_id"] = 999
@@ -384,16 +385,16 @@ def test_what_is_wrong_with_coco_data_is_listed_or_left_out(tmp_path, repository
     profile = replace(params.load("coco")[0], root=str(own), train_sets=[name], test_sets=[name], skip_bad=False)
     download.link(profile)
     with pytest.raises(ValueError) as error:
-        download.manifest(profile)
+        download.check(profile)
     first, *lines = str(error.value).splitlines()
     assert "3 faults" in first and len(lines) == 3
     for start in (f"{own / name}: annotation 1: ", f"{own / name}: annotation 2 names an unknown image",
                   f"{broken}: not a readable photo"):
         assert sum(line.startswith(start) for line in lines) == 1, start
     profile = replace(profile, skip_bad=True)
-    files.write_json(profile.folder / "manifest.json", download.manifest(profile))
+    files.write_json(profile.folder / "manifest.json", download.check(profile))
     left = datasets.load(profile, [name]).samples
-    assert [each.name for each in left] == [each.name for number, each in enumerate(samples) if number != 5]
+    assert [each.path.stem for each in left] == [each.path.stem for number, each in enumerate(samples) if number != 5]
     assert sum(len(each.labels) for each in left) == sum(
         len(each.labels) for number, each in enumerate(samples) if number != 5) - 2
 
@@ -403,7 +404,7 @@ def own(tmp_path, drawn):
     """A user's own copy in VOC's layout, and a profile for it."""
     samples, classes = drawn
     for name, part in (("s/train", samples), ("t/test", samples[:4])):
-        datasets.write_voc(tmp_path / "own", name, part, [each.image() for each in part], classes)
+        write_voc(tmp_path / "own", name, part, [each.image() for each in part], classes)
     return replace(params.load("voc")[0], root=str(tmp_path / "own"), train_sets=["s/train"], test_sets=["t/test"])
 
 
@@ -423,88 +424,78 @@ def test_a_root_in_or_around_the_place_for_links_is_refused(repository, own, pla
     assert contents(repository) == before
 
 
-@pytest.mark.parametrize("name", ["train2017/1.jpg", "train2017.zip.part", ".unpacked-1", "s/manifest.json"])
-def test_real_files_are_never_taken_for_links(repository, own, name):
-    """As of a download before the user named a copy. Nothing is deleted, no link is made."""
-    download.link(own)
+@pytest.mark.parametrize("name", ["train2017/1.jpg", "source.zip.part", ".unpacked-1", "s/manifest.json"])
+def test_a_download_stays_beside_links_and_real_files_among_them_are_never_taken_for_ours(repository, own, name):
+    """As of a download before the user named a copy. Nothing is deleted."""
     path = own.folder / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"20 GB")
+    download.link(own)
+    assert path.read_bytes() == b"20 GB"
+    real = own.folder / "source" / name
+    real.parent.mkdir(exist_ok=True)
+    real.write_bytes(b"20 GB")
     before = contents(repository)
-    with pytest.raises(ValueError, match=rf"datasets/voc: holds files that are no links.*\({name}\); please move"):
+    with pytest.raises(ValueError, match=rf"datasets/voc/source: holds files that are no links.*\({name}\); please"):
         download.link(replace(own, root=str(repository / "elsewhere")))
     assert contents(repository) == before
 
 
-@pytest.mark.parametrize("name", ["VOC2007", "a.tar"])
-def test_what_the_user_has_linked_is_no_link_of_ours(repository, own, name):
-    """As a folder on another disk, or an archive that was there already."""
-    own.folder.mkdir(parents=True)
-    (own.folder / name).symlink_to(own.data / name)
-    with pytest.raises(ValueError, match=f"{name}.*please move"):
-        download.link(own)
-    download.remove_links(own.folder)
-    assert (own.folder / name).is_symlink()
-
-
-def test_links_are_made_anew_for_other_sets(repository, own):
+def test_links_are_made_anew_for_other_sets_and_the_copy_stays(repository, own):
+    before = contents(own.data)
     download.link(own)
-    files.write_json(own.folder / "manifest.json", {})
     first = set(contents(own.folder))
+    download.link(own)
+    assert contents(own.data) == before and set(contents(own.folder)) == first
     (own.data / "s" / "Annotations" / "000000.xml").unlink()  # its link points nowhere now
     download.link(replace(own, train_sets=["t/test"]))
     assert set(contents(own.folder)) < first and len(list(own.folder.rglob("*.xml"))) == 4
     assert not list(own.folder.rglob("train.txt"))
 
 
-def test_a_download_after_a_copy_of_ones_own_takes_away_the_links_alone(server, repository, own):
-    """They lie where the archive's files belong, and would lead out of the folder."""
+def test_a_download_after_a_copy_of_ones_own_leaves_the_copy_alone(server, repository, own):
     url, _, handler = server
     before = contents(own.data)
     download.link(own)
     name = "s/Annotations/000000.xml"
-    assert (own.folder / name).is_symlink()
     body = archive(repository / "b.tar", {name: b"fetched"}).read_bytes()
     handler.content["/a.tar"] = body
     (repository / "data").mkdir()
     (repository / "data" / "archives.yaml").write_text(yaml.safe_dump({"voc": [
         {"url": url, "md5": hashlib.md5(body).hexdigest(), "size": len(body)}]}))
     download.download(replace(own, root=None))
-    assert [path.name for path in own.folder.iterdir() if not path.name.startswith(".")] == ["s"]
-    assert contents(own.folder / "s") == {own.folder / name: b"fetched"} and contents(own.data) == before
+    assert (own.folder / name).read_bytes() == b"fetched" and contents(own.data) == before
 
 
-def test_drawing_replaces_links_and_links_what_was_drawn_but_neither_a_download(repository, own):
+def test_drawing_replaces_links_but_no_download(repository, own):
     settings = replace(params.load("tiny")[0].draw, train=1, test=1)
-    before = contents(own.data)
+    before, sets = contents(own.data), ["annotations/instances_a.json", "annotations/instances_b.json"]
+    drawn = replace(own, root=None, layout="coco", draw=settings, train_sets=sets[:1], test_sets=sets[1:])
     download.link(own)
-    download.draw(replace(own, root=None, draw=settings))
+    download.draw(drawn)
     assert contents(own.data) == before and not any(path.is_symlink() for path in own.folder.rglob("*"))
-    download.link(replace(own, draw=settings))  # what was drawn can be drawn again
-    assert contents(own.data) == before
-    assert all(path.is_symlink() or path.is_dir() for path in own.folder.rglob("*"))
     (own.folder / ".unpacked-1").touch()
-    for action, root in ((download.draw, None), (download.link, own.root)):
-        with pytest.raises(ValueError, match="datasets/voc: holds a download .* please move"):
-            action(replace(own, root=root, draw=settings))
-        assert (own.folder / ".unpacked-1").exists()
+    with pytest.raises(ValueError, match="datasets/voc: holds a download .* please move"):
+        download.draw(drawn)
+    assert (own.folder / ".unpacked-1").exists()
 
 
-def test_all_faults_are_in_a_file_beside_the_manifest(repository, own):
+def test_all_faults_are_in_a_file_beside_the_manifest_and_the_sets_stay(repository, own):
+    download.check(own)
+    before = contents(own.folder / "sets")
     path = own.data / "s" / "Annotations" / "000000.xml"
     content = path.read_text()
     flat = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>0</xmax><ymax>9</ymax></bndbox>"
     lines = 30 * f"<object><name>line</name>{flat}</object>"
     path.write_text(content.replace("</annotation>", f"{lines}</annotation>"))
-    (own.data / "s" / "Polygons" / "000000.json").unlink()
-    download.link(own)
     listing = own.folder / "faults.txt"
     with pytest.raises(ValueError, match=rf"(?s)30 faults in.*\n… and 10 more; all are in {listing}$") as error:
-        download.manifest(own)
+        download.check(own)
     lines = listing.read_text().splitlines()
     assert len(lines) == 30 and str(error.value).splitlines()[1:-1] == lines[:20]
+    assert len(before) == 2 and contents(own.folder / "sets") == before
     path.write_text(content)
-    download.manifest(own)
+    download.check(own)
     assert not listing.exists()
 
 
@@ -588,7 +579,7 @@ def test_the_user_reads_what_is_wrong_with_coco_data(tmp_path, repository, drawn
     samples, classes = drawn
     root, names = tmp_path / "own", ["annotations/instances_a.json", "annotations/instances_b.json"]
     for name, part in zip(names, (samples[:4], samples[4:])):
-        datasets.write_coco(root, name, datasets.DataSet(classes, list(range(1, len(classes) + 1)), part),
+        write_coco(root, name, datasets.DataSet(classes, list(range(1, len(classes) + 1)), part),
                             [each.image() for each in part])
     settle(repository, "coco", root=str(root), train_sets=names[:1], test_sets=names[1:], skip_bad=False)
     path = root / names[1]

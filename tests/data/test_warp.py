@@ -6,11 +6,12 @@ import pytest
 import shapely
 import torch
 from conftest import sample
+from layouts import read_coco, write_coco, write_voc
 from PIL import Image
 
 from kaod import geometry, params
-from kaod.data import datasets, files, kinds, warp
-from kaod.evaluation import evaluate, metrics
+from kaod.data import coco, datasets, download, files, kinds, warp
+from kaod.evaluation import outlines
 
 SETTINGS = params.load("tiny")[0].warp
 
@@ -112,18 +113,18 @@ def test_a_crowds_mask_moves_as_a_mask(tmp_path, kind):
     mask[30:70, 20:60] = mask[10:20, 90:118] = True
     mask[40:60, 30:50] = False
     given = replace(sample([(40, 40, 60, 60), (20, 10, 118, 70)], [2, 1], [False, True], (120, 80)),
-                    crowds={1: datasets.encode(mask)})
+                    crowds={1: coco.encode(mask)})
     T, size = warp.draw_map(kind, given.size, np.random.default_rng(3), SETTINGS)
     moved = warp.warp_sample(given, T, size, 0.25)
-    found = datasets.decode(moved.crowds[1], size)
+    found = coco.decode(moved.crowds[1], size)
     picture = np.repeat(mask[..., None] * np.uint8(255), 3, 2)
     expected = np.asarray(warp.warp_image(Image.fromarray(picture), T, size))[..., 0] > 127
     assert (found != expected).sum() < 0.01 * expected.sum() and moved.ignore[1] and not moved.polygons[1]
     rows, columns = np.nonzero(found)
     assert moved.boxes[1] == pytest.approx([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], abs=1)
     name = "annotations/instances_x.json"
-    datasets.write_coco(tmp_path, name, datasets.DataSet(["a", "b"], [1, 2], [moved]))
-    (again,) = datasets.read_coco(tmp_path, name, [1, 2])
+    write_coco(tmp_path, name, datasets.DataSet(["a", "b"], [1, 2], [moved]))
+    (again,) = read_coco(tmp_path, name, [1, 2])
     assert again.crowds == moved.crowds and again.ignore.tolist() == [False, True]
 
 
@@ -131,7 +132,7 @@ def test_a_crowd_that_left_takes_its_mask_along():
     mask = np.zeros((80, 120), bool)
     mask[:10, :10] = True
     given = replace(sample([(0, 0, 10, 10), (60, 40, 80, 60)], [1, 1], [True, False], (120, 80)),
-                    crowds={0: datasets.encode(mask)})
+                    crowds={0: coco.encode(mask)})
     moved = warp.warp_sample(given, torch.tensor([[1, 0, -20], [0, 1, 0]]).double(), (100, 80), 0.25)
     assert moved.labels.tolist() == [1] and moved.crowds == {} and not moved.ignore.any()
 
@@ -140,7 +141,7 @@ def test_a_crowd_that_left_takes_its_mask_along():
 def test_a_missing_manifest_is_one_line(repository):
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("kaod.data.warp", run_name="__main__")
-    assert stop.value.code.startswith(f"kaod.data.warp: {repository}/datasets/shapes/manifest.json: no such file")
+    assert stop.value.code.startswith(f"kaod.data.warp: {repository}/datasets/shapes/sets/annotations-instances_test.json: no such file")
 
 
 def test_without_outlines_the_box_is_that_of_the_turned_corners():
@@ -150,78 +151,85 @@ def test_without_outlines_the_box_is_that_of_the_turned_corners():
     assert box == pytest.approx(50 + 10 * np.sqrt(2) * np.array([-1, -1, 1, 1]), abs=1e-3)
 
 
-@pytest.mark.parametrize("layout", ["voc", "coco"])
-def test_warped_sets_are_the_same_bytes_each_time(tmp_path, drawn, layout, monkeypatch):
+@pytest.fixture
+def users(tmp_path, repository, drawn):
+    """A function that checks a user's test set in a layout, and returns the profile."""
     samples, classes = drawn
-    name = "s/test" if layout == "voc" else "annotations/instances_x.json"
-    samples = [warp.warp_sample(each, torch.eye(2, 3).double(), (128, 90), 0.25) for each in samples]  # not square
-    images = [each.image().crop((0, 0, 128, 90)) for each in (replace(each, size=(128, 128)) for each in samples)]
-    ids = list(range(1, 8))
-    if layout == "voc":
-        datasets.write_voc(tmp_path / "data", name, samples, images, classes)
-    else:
-        datasets.write_coco(tmp_path / "data", name, datasets.DataSet(classes, ids, samples), images)
-    profile = replace(params.load("tiny")[0], layout=layout, root=str(tmp_path / "data"), test_sets=[name])
-    for module in ("params", "warp", "datasets"):
-        monkeypatch.setattr(f"kaod.{module}.ROOT", tmp_path, raising=False)
-    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
-        {"id": number, "name": kind} for number, kind in zip(ids, classes)]})
+
+    def make(layout: str, samples=samples):
+        images = [each.image() for each in drawn[0]]
+        images = [image.crop((0, 0, *each.size)) for image, each in zip(images, samples)]
+        name = "s/test" if layout == "voc" else "annotations/instances_x.json"
+        if layout == "voc":
+            write_voc(tmp_path / "own", name, samples, images, classes)
+        else:
+            write_coco(tmp_path / "own", name, datasets.DataSet(classes, list(range(1, 8)), samples), images)
+        profile = replace(params.load("tiny")[0], layout=layout, root=str(tmp_path / "own"), train_sets=[name],
+                          test_sets=[name], draw=None)
+        download.check(profile)
+        return profile
+
+    return make
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_warped_sets_are_the_same_bytes_each_time(users, drawn, layout):
+    samples = [warp.warp_sample(each, torch.eye(2, 3).double(), (128, 90), 0.25) for each in drawn[0]]  # not square
+    profile = users(layout, samples)
     for kind in ("rt", "cr", "tr", "turn+75"):
         digests = []
         for _ in range(2):
             warp.write(profile, kind)
-            root = profile.runs / "warped" / kind
-            digests.append({path.relative_to(root): files.digest(path) for path in root.rglob("*.*")})
+            root = profile.runs / "warped"
+            digests.append({path.relative_to(root): files.digest(path) for path in root.rglob(f"{kind}*/*.*")}
+                           | {kind: files.digest(root / f"{kind}.json")})
         count = profile.warp.sweep if kind == "turn+75" else len(samples)
-        assert digests[0] == digests[1] and len(digests[0]) > count
-        again = datasets.load(profile, [name], root)
-        assert len(again.samples) == count and any(any(each.polygons) for each in again.samples)
-        assert files.read_json(root / "maps.json").keys() == {each.name for each in samples[:count]}
+        assert digests[0] == digests[1] and len(digests[0]) == count + 2  # photos, maps.json, the annotations
+        again = warp.test_set(profile, kind)
+        assert len(again.samples) == count
+        assert any(any(each.polygons) for each in again.samples) == (layout == "coco")
+        ids = [str(each.id) for each in warp.test_set(profile, "st").samples[:count]]
+        assert list(files.read_json(root / kind / "maps.json")) == sorted(ids)
+        assert [str(each.id) for each in again.samples] == ids
         for each in again.samples:
             each.image()  # readable, and of the annotated size
 
 
-def test_without_outlines_there_is_a_second_set_of_ellipses(tmp_path, drawn, monkeypatch):
-    """Boxes alone, as in VOC: the same photos with tighter boxes, and COCO files and pictures of all sets."""
-    samples, classes = drawn
-    name = "s/test"
-    bare = [replace(each, polygons=[[] for _ in each.labels]) for each in samples]
-    datasets.write_voc(tmp_path / "data", name, bare, [each.image() for each in samples], classes)
-    profile = replace(params.load("tiny")[0], root=str(tmp_path / "data"), test_sets=[name])
-    for module in ("params", "datasets"):
-        monkeypatch.setattr(f"kaod.{module}.ROOT", tmp_path, raising=False)
+def test_without_outlines_there_is_a_second_set_of_ellipses(users, monkeypatch):
+    """Boxes alone, as in VOC: the same photos with tighter boxes, and COCO files of all sets."""
+    profile = users("voc")
     monkeypatch.setattr(params, "load", lambda: (profile, {}))
-    files.write_json(profile.folder / "manifest.json", {"skipped": [], "categories": [
-        {"id": number, "name": kind} for number, kind in enumerate(classes, 1)]})
     warp.main()
-    found = {kind: evaluate.test_set(profile, kind) for kind in kinds.available(profile)}
+    found = {kind: warp.test_set(profile, kind) for kind in kinds.available(profile)}
     assert list(found) == ["st", "rt", "cr", "tr", "rt-ellipse", *map(kinds.turned, kinds.ANGLES)]
     for loose, tight in zip(found["rt"].samples, found["rt-ellipse"].samples, strict=True):
         assert (loose.labels == tight.labels).all() and (np.asarray(loose.image()) == np.asarray(tight.image())).all()
         wider = loose.boxes - tight.boxes
         assert (wider[:, :2] <= 0.01).all() and (wider[:, 2:] >= -0.01).all() and np.abs(wider).max() > 0.5
-    assert metrics.ground_truth(found["rt"].samples, "rt") == "corners"
-    assert metrics.ground_truth(found["rt-ellipse"].samples, "rt-ellipse") == "ellipses"
+    assert outlines.ground_truth(found["rt"].samples, "rt") == "corners"
+    assert outlines.ground_truth(found["rt-ellipse"].samples, "rt-ellipse") == "ellipses"
     for kind, dataset in found.items():
         content = files.read_json(profile.runs / "warped" / f"{kind}.json")
         assert [item["id"] for item in content["images"]] == [each.id for each in dataset.samples]
-        root = profile.data if kind == "st" else profile.runs / "warped" / kind
+        root = profile.data if kind == "st" else profile.runs / "warped" / kind.removesuffix("-ellipse")
         assert all((root / item["file_name"]).is_file() for item in content["images"])
-        assert Image.open(profile.runs / "warped" / f"{kind}.png").size[0] > 600
-    for kind in ("st", "rt"):
-        paths = [profile.runs / "warped" / f"{kind}.{suffix}" for suffix in ("json", "png")]
-        before = [path.read_bytes() for path in paths]
-        warp.describe(profile, kind)
-        assert [path.read_bytes() for path in paths] == before
 
 
-def test_photos_of_several_folders_keep_apart(tmp_path, drawn):
+def test_photos_of_one_name_keep_apart(tmp_path, drawn, repository):
+    """As cameras number them, each in its own folder."""
     samples, classes = drawn
-    name = "annotations/instances_x.json"
-    twins = [replace(each, path=f"{i}/photo.jpg", id=i + 7) for i, each in enumerate(samples)]
-    datasets.write_coco(tmp_path, name, datasets.DataSet(classes, list(range(1, 8)), twins),
-                        [each.image() for each in samples])
-    again = datasets.read_coco(tmp_path, name, list(range(1, 8)))
+    root, name = tmp_path / "own", "annotations/instances_x.json"
+    twins = [replace(each, path=root / "x" / str(number) / "photo.jpg", id=number + 7)
+             for number, each in enumerate(samples)]
+    for each, twin in zip(samples, twins):
+        twin.path.parent.mkdir(parents=True)
+        twin.path.write_bytes(each.path.read_bytes())
+    coco.write(root / name, datasets.DataSet(classes, list(range(1, 8)), twins), root / "x")
+    profile = replace(params.load("tiny")[0], root=str(root), train_sets=[name], test_sets=[name], draw=None,
+                      warp=replace(SETTINGS, angle=0.0, shift=0.0))
+    download.check(profile)
+    warp.write(profile, "tr")
+    again = warp.test_set(profile, "tr").samples
     assert [each.id for each in again] == [each.id for each in twins]
     for old, new in zip(samples, again):
         assert np.abs(np.asarray(new.image(), float) - np.asarray(old.image(), float)).mean() < 10
