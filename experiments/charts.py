@@ -47,10 +47,11 @@ def curves(frame: pd.DataFrame, start: str, bars: bool = False, **labels):
     if found.empty:
         return None
     found["number"] = found["figure"].str.removeprefix(start).astype(int)
-    look = looks(list(found["model"].unique()))
+    found, look = found.sort_values("number"), looks(list(found["model"].unique()))
     aside = 0.012 * (found["number"].max() - found["number"].min()) if bars else 0
     picture, axes = plt.subplots(figsize=(9, 4))
-    for number, (model, each) in enumerate(found.sort_values("number").groupby("model", sort=False)):
+    for number, model in enumerate(look):
+        each = found[found["model"] == model]
         axes.errorbar(each["number"] + aside * (number - (len(look) - 1) / 2), each["mean"],
                       each["half"] if bars else None, **look[model], capsize=3, elinewidth=1.2, label=model)
     if bars:

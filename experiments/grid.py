@@ -79,8 +79,8 @@ def train_run(profile: params.Profile, name: str, overrides: dict, seed: int, de
     files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, overrides, dataset, k))
     files.write_json(target / "run.json", {
         "model": name, "seed": seed, "overrides": overrides, "steps": applied.train.steps,
-        "command": shlex.join(["python", "-m", "experiments.grid", "train", name, str(seed)]), "hardware": hardware(device),
-        "commit": compare.commit(),
+        "command": shlex.join(["python", "-m", "experiments.grid", "train", name, str(seed)]),
+        "hardware": hardware(device), "commit": compare.commit(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
         "learning": learning(),
         "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})

@@ -50,7 +50,7 @@ def load(profile: params.Profile) -> pd.DataFrame:
     path = profile.results / "grid.csv"
     if not path.exists():
         return frame([], [])
-    return pd.read_csv(path, dtype=COLUMNS, float_precision="round_trip")
+    return pd.read_csv(path, dtype="str").astype(COLUMNS)  # read_csv's own floats may be off by the last bit
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -95,10 +95,11 @@ def table(frame: pd.DataFrame, columns: dict[str, str], reference: str | None = 
     found = means(frame if reference is None else differences(frame, reference)).reset_index()
     found = found[found["figure"].isin(columns)]
     rows = rows or {model: model for model in found["model"].unique()}
-    found["text"] = [_text(mean, half, "" if reference is None else "+") for mean, half in found[["mean", "half"]].values]
+    sign = "" if reference is None else "+"
+    found["text"] = [_text(mean, half, sign) for mean, half in found[["mean", "half"]].values]
     cells = found.pivot(index="model", columns="figure", values="text").reindex(columns=list(columns))
     cells.insert(0, "seeds", found.groupby("model")["seeds"].max())
-    cells = cells.reindex([model for model in rows if model in cells.index]).fillna("–")
+    cells = cells.reindex([model for model in rows if model in cells.index]).astype("object").fillna("–")
     return markdown(cells.rename(index=rows, columns=columns))
 
 
