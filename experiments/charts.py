@@ -21,16 +21,17 @@ def dots(frame: pd.DataFrame, figures: dict[str, str], zero: bool = False, **lab
     if frame.empty:
         return None
     rows = {model: row for row, model in enumerate(frame["model"].unique())}
-    picture, axes = plt.subplots(figsize=(9, 1.2 + (0.2 + 0.16 * len(figures)) * len(rows)))
+    picture, axes = plt.subplots(figsize=(9, 1.2 + (0.15 + 0.1 * len(figures)) * len(rows)))
     for number, ((name, words), marker, colour) in enumerate(zip(figures.items(), "os^D", COLOURS)):
         off = 0.18 * (number - (len(figures) - 1) / 2)
         seeds = frame[frame["figure"] == name]
         found = tables.means(seeds).droplevel("figure")
         single = found[found["seeds"] == 1]
-        axes.plot(seeds["value"], seeds["model"].map(rows) + off, "|", color=colour, markersize=8)
-        axes.errorbar(found["mean"], found.index.map(rows) + off, xerr=found["half"], fmt=marker, capsize=3,
-                      markersize=7, color=colour, label=words)
-        axes.plot(single["mean"], single.index.map(rows) + off, marker, markersize=7, color=colour, mfc="white")
+        axes.plot(seeds["value"], seeds["model"].map(rows) + off, "|", color=colour, markersize=7)
+        axes.errorbar(found["mean"], found.index.map(rows) + off, xerr=found["half"], fmt=marker, capsize=2,
+                      markersize=6, color=colour, label=words)
+        axes.plot(single["mean"], single.index.map(rows) + off, marker, markersize=6, color=colour, mfc="white",
+                  zorder=3)
     if zero:
         axes.axvline(0, color=DARK, linewidth=1)
     axes.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.4, -0.6), **labels)
@@ -66,18 +67,18 @@ def spreads(frame: pd.DataFrame, even: float):
     frame = frame[frame["figure"] == "spread"]
     if frame.empty:
         return None
-    look = looks(list(frame["model"].unique()))
-    picture, axes = plt.subplots(figsize=(9, 1.5 + 0.5 * len(look)))
-    for row, model in enumerate(look):
+    models = list(frame["model"].unique())
+    picture, axes = plt.subplots(figsize=(9, 1.5 + 0.45 * len(models)))
+    for row, model in enumerate(models):
         seeds = frame[frame["model"] == model]
         for number, (value, seed) in enumerate(zip(seeds["value"], seeds["seed"])):
             place = row + 0.26 * (number - (len(seeds) - 1) / 2)
-            axes.plot(value, place, look[model]["marker"], markersize=8, color=look[model]["color"])
+            axes.plot(value, place, "o", markersize=7, color=COLOURS[0])
             axes.annotate(f"seed {seed}", (value, place), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(0, color=COLOURS[3], linestyle=":", linewidth=3, label="all in one place: 0")
-    axes.axvline(even, color=DARK, linestyle="--", linewidth=1, label=f"evenly on the box's outline: {even:.2f}")
+    axes.axvline(even, color=DARK, linestyle="--", linewidth=1, label=f"even on the outline: {even:.2f}")
     axes.axvline(even / 2, color="#888888", linewidth=1, label=f"half of that: {even / 2:.2f}")
-    axes.set(yticks=range(len(look)), yticklabels=list(look), ylim=(len(look) - 0.4, -0.6), xlim=(-0.02, 1.1 * even),
+    axes.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models) - 0.4, -0.6), xlim=(-0.02, 1.1 * even),
              title="How far apart keypoints stand, by seed",
              xlabel="spread: mean distance between two keypoints / box diagonal")
     axes.legend(**ASIDE)

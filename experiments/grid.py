@@ -1,7 +1,7 @@
 """The grid of experiments/: models with several seeds.
 
-`python -m experiments.grid train MODEL SEED` trains one → runs/<profile>/grid/MODEL-SEED/. Where it was interrupted, it
-goes on from its checkpoint in scratch/.
+`python -m experiments.grid train MODEL SEED` trains one → runs/<profile>/grid/MODEL-SEED/. Where it was interrupted,
+it goes on from its checkpoint in scratch/.
 `python -m experiments.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
 `python -m experiments.grid table` → results/<profile>/grid.csv, the figures of all runs as one table (see `tables`).
 """

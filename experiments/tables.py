@@ -24,7 +24,7 @@ LESS_IS_BETTER = ("repeatability", "overhang", "seconds_per_step")  # how the na
 def figures(run: dict) -> dict[str, float | None]:
     """{name: value} of a file results/<profile>/grid/MODEL-SEED.json; None where it is not known."""
     metrics = run["metrics"]
-    st, found = metrics["st"], {"seconds_per_step": run["seconds_per_step"]}
+    st, found = metrics["st"], {"seconds_per_step": run.get("seconds_per_step")}
     for kind in ("st", *KINDS):
         found |= {f"AP-{kind}": metrics[kind]["coco"]["AP"], f"AP50-{kind}": metrics[kind]["AP50"]}
     found |= {f"AP50-{turned(int(angle))}": each["AP50"] for angle, each in metrics.get("sweep", {}).items()}
@@ -32,7 +32,7 @@ def figures(run: dict) -> dict[str, float | None]:
     found |= {name: value for name, value in (st["shape"] or {}).items() if name != "objects"}
     for outline, each in (st["masks"] or {}).items():
         found |= {f"mask-AP-{outline}": each["AP"], f"mask-AP50-{outline}": each["AP50"]}
-    found |= {f"repeatability{angle}": value for angle, value in (st["repeatability"] or {}).items()}
+    found |= {f"repeatability{angle}": value for angle, value in (st.get("repeatability") or {}).items()}
     return found | {"spread": st["spread"], "overhang": st["overhang"]}
 
 
