@@ -16,6 +16,7 @@ from scipy import stats
 
 from kaod import params
 from kaod.data.kinds import KINDS, turned
+from kaod.figures.charts import markdown
 
 COLUMNS = {"model": "str", "seed": "int64", "figure": "str", "value": "float64"}
 LESS_IS_BETTER = ("repeatability", "overhang", "seconds_per_step")  # how the names of such figures begin
@@ -99,8 +100,8 @@ def table(frame: pd.DataFrame, columns: dict[str, str], reference: str | None = 
     found["text"] = [_text(mean, half, sign) for mean, half in found[["mean", "half"]].values]
     cells = found.pivot(index="model", columns="figure", values="text").reindex(columns=list(columns))
     cells.insert(0, "seeds", found.groupby("model")["seeds"].max())
-    cells = cells.reindex([model for model in rows if model in cells.index]).astype("object").fillna("–")
-    return markdown(cells.rename(index=rows, columns=columns))
+    cells = cells.reindex([model for model in rows if model in cells.index])
+    return markdown(cells.rename(index=rows, columns=columns)) or "Not run yet."
 
 
 def word(mean: float, half: float, figure: str) -> str:
@@ -125,10 +126,3 @@ def verdicts(frame: pd.DataFrame, claims: dict[str, tuple[str, str, str]]) -> st
 
 def _text(mean: float, half: float, sign: str) -> str:
     return f"{mean:{sign}.3f}" + ("" if np.isnan(half) else f" ± {half:.3f}")
-
-
-def markdown(cells: pd.DataFrame) -> str:
-    """A frame of words in Markdown, its index as the first column; says so where it has no rows."""
-    rows = [["", *cells.columns], *([name, *row] for name, row in zip(cells.index, cells.values))]
-    lines = ["".join(f"| {cell} " if cell != "" else "| " for cell in row) + "|" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) if len(cells) else "Not run yet."

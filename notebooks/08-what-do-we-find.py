@@ -21,7 +21,7 @@ from experiments import charts, grid, tables
 from kaod import ROOT, losses, params
 from kaod.data import files
 from kaod.figures import idea
-from kaod.figures.charts import style
+from kaod.figures.charts import markdown, style
 
 style()
 profile, _ = params.load(profile)
@@ -54,8 +54,8 @@ rows = {"KAOD with both views / FCOS on as many photos": "KAOD-16 / FCOS on the 
         "all locations, as in the paper / foreground only": "all locations / foreground",
         "Hungarian matching / index by index": "matching / index to index",
         "32 keypoints / 16 (the paper: 2)": "K = 32 / K = 16", "48 keypoints / 16": "K = 48 / K = 16"}
-times = {words: f"{ratios[name]['median']:.2f}" for words, name in rows.items()}
-Markdown(tables.markdown(pd.Series(times).to_frame("ratio")))
+times = pd.Series({words: ratios[name]["median"] for words, name in rows.items()})
+Markdown(markdown(times.to_frame("ratio"), digits=2))
 
 # %% [markdown]
 # What more keypoints bring is a second question. The next table is of the same training with 8, 16 and 32 of them, seed

@@ -100,7 +100,7 @@ def test_what_turning_costs_is_taken_seed_by_seed():
 def test_a_table_has_dashes_for_what_is_not_known():
     columns = {"AP50-st": "AP50 -st", "hull": "hull"}
     assert tables.table(SEVERAL, columns).splitlines() == [
-        "| | seeds | AP50 -st | hull |", "|---|---|---|---|", "| fcos | 3 | 0.600 ± 0.248 | – |",
+        "| model | seeds | AP50 -st | hull |", "| --- | --- | --- | --- |", "| fcos | 3 | 0.600 ± 0.248 | – |",
         "| kpl-hm | 3 | 0.620 ± 0.273 | 0.500 ± 0.248 |", "| paper | 1 | 0.400 | – |"]
     assert tables.table(SEVERAL, columns, "fcos").splitlines()[2:] == [
         "| kpl-hm | 3 | +0.020 ± 0.025 | – |", "| paper | 1 | -0.100 | – |"]
@@ -122,7 +122,7 @@ def test_each_claim_has_a_row_and_missing_runs_are_said_to_be_missing():
     claims = {"words": ("AP50-st", "kpl-hm", "fcos"), "the paper's": ("AP50-st", "paper", "fcos"),
               "far": ("AP50-st", "paper", "gone")}
     assert tables.verdicts(SEVERAL, claims).splitlines() == [
-        "| | model | against | difference | is |", "|---|---|---|---|---|",
+        "|  | model | against | difference | is |", "| --- | --- | --- | --- | --- |",
         "| words | kpl-hm | fcos | +0.020 ± 0.025 | open |", "| the paper's | paper | fcos | -0.100 | one seed |",
         "| far | paper | gone | – | not run |"]
     assert tables.verdicts(NOTHING, claims).count("not run") == 3
