@@ -26,7 +26,7 @@ from tqdm import tqdm
 from . import geometry, model, params
 from .data import datasets, files
 from .evaluation import results
-from .figures import plots
+from .figures import charts, photos
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
@@ -230,9 +230,9 @@ def main() -> int:
         for (number, file_name, name, photo), found in zip(readable, answers):
             rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
             image = to_pil_image((255 * photo).round().clamp(0, 255).byte())
-            shown = plots.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-            figure = plots.picture(image, shown, predictor.classes)
-            plots.save(figure, given.out / name)
+            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+            figure = photos.picture(image, shown, predictor.classes)
+            charts.save(figure, given.out / name)
             plt.close(figure)
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))

@@ -128,7 +128,7 @@ def publish(profile: params.Profile) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kaod.figures.notebooks", description="Runs notebooks reproducibly.")
+    parser = argparse.ArgumentParser(prog="python -m kaod.figures.notebooks", description="Runs notebooks.")
     parser.add_argument("action", choices=("run", "check", "publish"))
     parser.add_argument("name", nargs="?", help="the notebook, without .py")
     given = parser.parse_args()

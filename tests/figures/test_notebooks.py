@@ -25,7 +25,8 @@ def test_normalising_twice_is_normalising_once():
 
 
 def test_widgets_which_need_their_kernel_leave_nothing_behind():
-    widget = nbformat.v4.new_output("display_data", data={notebooks.WIDGET: {"model_id": "random"}, "text/plain": "VBox()"})
+    widget = nbformat.v4.new_output("display_data", data={notebooks.WIDGET: {"model_id": "random"},
+                                                          "text/plain": "VBox()"})
     printed = nbformat.v4.new_output("stream", text="2\n")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[widget, printed])])
     assert notebooks.normalise(notebook, outputs=True).cells[0].outputs == [printed]
@@ -35,7 +36,8 @@ def test_widgets_which_need_their_kernel_leave_nothing_behind():
 def test_committed_notebooks_are_executed_normalised_and_small(path):
     notebook = notebooks.read(path)
     as_published = notebooks.to_bytes(notebooks.normalise(notebooks.read(path), outputs=True))
-    assert path.read_bytes() == as_published, "`dvc repro` and `python -m kaod.figures.notebooks publish`, or `git checkout notebooks`"
+    assert path.read_bytes() == as_published, ("`dvc repro` and `python -m kaod.figures.notebooks publish`, or "
+                                               "`git checkout notebooks`")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
