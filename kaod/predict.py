@@ -26,7 +26,7 @@ from tqdm import tqdm
 from . import geometry, model, params
 from .data import coco, datasets, files
 from .evaluation import results
-from .figures import plots
+from .figures import charts, photos
 from .training import checkpoints
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -36,9 +36,8 @@ def describe(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, n
     """Detections of one photo with all that follows from their keypoints.
 
     found: boxes (n, 4), scores, labels (n,), and keypoints (n, K, 2), in pixels of the photo. size: its width and
-    height. Adds rotated_corners (n, 4, 2), clockwise, and rotated_boxes (n, 5): centre x, y, width ≥ height, angle in degrees;
-    masks (n, height, width), bool: the keypoints' hull.
-    Where there are no keypoints (FCOS), or two, which span a line, nothing is added.
+    height. Adds rotated_corners (n, 4, 2), clockwise; rotated_boxes (n, 5): centre x, y, width ≥ height, angle in
+    degrees; masks (n, height, width), bool: the keypoints' hull. Where there are no keypoints (FCOS), or two, which span a line, nothing is added.
     """
     points = found.get("keypoints")
     if points is None or points.shape[1] < 3:
@@ -227,9 +226,9 @@ def main() -> int:
         for (number, file_name, name, photo), found in zip(readable, answers):
             rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
             image = to_pil_image((255 * photo).round().clamp(0, 255).byte())
-            shown = plots.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-            figure = plots.picture(image, shown, predictor.classes)
-            plots.save(figure, given.out / name)
+            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+            figure = photos.picture(image, shown, predictor.classes)
+            charts.save(figure, given.out / name)
             plt.close(figure)
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))

@@ -49,7 +49,8 @@ def tiny():
 def repository(tmp_path, monkeypatch):
     """An empty folder as the repository's root, with its params.yaml; for the stages' own main functions."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for module in ("", ".params", ".train", ".training.checkpoints", ".data.download", ".evaluation.compare"):
+    for module in ("", ".params", ".train", ".training.checkpoints", ".data.download", ".figures.notebooks",
+                   ".evaluation.compare"):
         __import__(f"kaod{module}")
         monkeypatch.setattr(f"kaod{module}.ROOT", tmp_path)
     return tmp_path

@@ -1,18 +1,17 @@
 """A photo turned by sliders, and what a model sees of it: for notebooks/06-explore."""
 
 import io
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import ipywidgets
 import torch
 from matplotlib import pyplot as plt
-from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from .. import geometry, params, predict
 from ..data import datasets
-from . import drawings, plots
+from . import idea, photos
 
 
 def checkpoints(profile: params.Profile) -> dict[str, Path]:
@@ -27,7 +26,7 @@ def checkpoints(profile: params.Profile) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: item[0] != "kaod"))
 
 
-def photos(profile: params.Profile, own: str | None = None) -> list[Path]:
+def paths(profile: params.Profile, own: str | None = None) -> list[Path]:
     """The profile's test photos; or one's own: a file, a folder, or a pattern."""
     if own:
         return predict.find([own])
@@ -46,21 +45,19 @@ def load(checkpoint: Path, version: int) -> predict.Predictor:
 
 
 @lru_cache(4)
-def upright(checkpoint: Path, photo: Path, versions: tuple[int, int], least: float,
-            largest: int = 512) -> tuple[Image.Image, dict]:
-    """The photo, of at most `largest` pixels a side, and what the model finds there. Kept while only T changes.
-
-    versions: of the two files."""
+def upright(checkpoint: Path, photo: Path, versions: tuple[int, int], least: float, largest: int = 512):
+    """The photo, a PIL image of at most `largest` pixels a side, and what the model finds there; kept while only T
+    changes. versions: of the two files."""
     image = to_pil_image(predict.read(photo))
     image.thumbnail((largest, largest))
-    return image, plots.best(load(checkpoint, versions[0]).predict([image], least)[0], least)
+    return image, photos.best(load(checkpoint, versions[0]).predict([image], least)[0], least)
 
 
 def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, down: float = 0,
           least: float = 0.4) -> bytes:
     """A JPEG: the photo, and beside it the photo turned and moved, each with what the model finds there.
 
-    angle: degrees, clockwise. right, down: shares of width and height. least: scores below are not drawn. Keypoints of
+    angle: degrees, clockwise. right, down: shares of width and height. least: scores below are not photos. Keypoints of
     the second photo have the colours of their partners in the first.
     """
     # one small photo is too little work for two threads: they would mostly wait for each other
@@ -70,40 +67,36 @@ def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, dow
     predictor = load(checkpoint, versions[0])
     size = torch.tensor(image.size, dtype=torch.float64)
     T = geometry.rigid(torch.tensor(float(angle)).double(), torch.tensor((right, down)).double() * size, size / 2)
-    turned = drawings.view(image, T)
-    second = plots.best(predictor.predict([turned], least)[0], least)
+    turned = idea.view(image, T)
+    second = photos.best(predictor.predict([turned], least)[0], least)
     if "keypoints" in first:
-        second = plots.follow(first, second, T)
-    figure = plots.pair({"as it is": image, f"turned by {angle}°": turned}, [first, second], predictor.classes)
+        second = photos.follow(first, second, T)
+    figure = photos.pair({"as it is": image, f"turned by {angle}°": turned}, [first, second], predictor.classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
     plt.close(figure)
     return buffer.getvalue()
 
 
-def sliders(models: dict[str, Path], paths: list[Path], first: int = 0, angle: float = 0) -> ipywidgets.VBox:
+def panel(models: dict[str, Path], paths: list[Path], first: int = 0, angle: float = 0) -> ipywidgets.VBox:
     """The picture with its controls; each move draws it anew, in about a tenth of a second for the shapes model."""
-    def slider(kind, name, value, low, high, step):
-        return kind(value, min=low, max=high, step=step, description=name, layout={"width": "480px"})
-
-    model = ipywidgets.Dropdown(options=list(models), description="model")
-    # no slider: its ends may not be the same, as they are for a single photo
-    number = ipywidgets.BoundedIntText(min(first, len(paths) - 1), min=0, max=len(paths) - 1, description="photo")
-    moves = {"angle": slider(ipywidgets.IntSlider, "turn, °", angle, -180, 180, 5),
-             "right": slider(ipywidgets.FloatSlider, "to the right", 0, -0.4, 0.4, 0.02),
-             "down": slider(ipywidgets.FloatSlider, "down", 0, -0.4, 0.4, 0.02),
-             "least": slider(ipywidgets.FloatSlider, "least score", 0.4, 0.05, 0.95, 0.05)}
     picture, said = ipywidgets.Image(format="jpeg", layout={"max_width": "100%"}), ipywidgets.Label()
 
-    def draw(_=None):
-        said.value = paths[number.value].name
+    def draw(model: str, photo: int, **moves) -> None:
+        said.value = paths[photo].name
         try:
-            picture.value = frame(models[model.value], paths[number.value],
-                                  **{name: each.value for name, each in moves.items()})
+            picture.value = frame(models[model], paths[photo], **moves)
         except ValueError as error:  # a photo or checkpoint that cannot be read; the others can
             said.value, picture.value = str(error), b""
 
-    for control in (model, number, *moves.values()):
-        control.observe(draw, "value")
-    draw()
-    return ipywidgets.VBox([model, number, *moves.values(), said, picture])
+    slider = partial(ipywidgets.FloatSlider, layout={"width": "480px"})
+    controls = {
+        "model": ipywidgets.Dropdown(options=list(models), description="model"),
+        # no slider: its ends may not be the same, as they are for a single photo
+        "photo": ipywidgets.BoundedIntText(min(first, len(paths) - 1), max=len(paths) - 1, description="photo"),
+        "angle": ipywidgets.IntSlider(angle, -180, 180, 5, description="turn, °", layout={"width": "480px"}),
+        "right": slider(0, min=-0.4, max=0.4, step=0.02, description="to the right"),
+        "down": slider(0, min=-0.4, max=0.4, step=0.02, description="down"),
+        "least": slider(0.4, min=0.05, max=0.95, step=0.05, description="least score")}
+    ipywidgets.interactive_output(draw, controls)
+    return ipywidgets.VBox([*controls.values(), said, picture])

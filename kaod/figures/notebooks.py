@@ -4,22 +4,23 @@ A notebook is two files: notebooks/NAME.py, its text and code, on which the pipe
 the same with outputs, to be looked at. JupyterLab saves both (notebooks/jupytext.toml), so that edited outputs rerun
 nothing.
 
-`python -m kaod.figures.nb run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
-`python -m kaod.figures.nb check`      are the two files of each notebook alike? An editor other than JupyterLab saves only one
-`python -m kaod.figures.nb publish`    the executed copies → notebooks/, to be committed; only those of drawn photos, and of
-                               notebooks whose text and code are those that ran
+`python -m kaod.figures.notebooks run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
+`python -m kaod.figures.notebooks check`      are the two files of each notebook alike? An editor other than JupyterLab
+                                              saves only one
+`python -m kaod.figures.notebooks publish`    the executed copies → notebooks/, to be committed; only those of drawn
+                                              photos, and of notebooks whose text and code are those that ran
 """
 
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import jupytext
 import nbformat
 import papermill
 import yaml
+from jupyter_client import KernelManager
 
 from .. import ROOT, params
 from ..data import files
@@ -83,11 +84,16 @@ def execute(path: Path, target: Path) -> None:
     """
     # the kernel imports this very package, also in a clone other than the one that pip installed
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, target.name)
-        papermill.execute_notebook(normalise(read(path), outputs=False), str(result), cwd=str(ROOT / "notebooks"),
-                                   progress_bar=None, kernel_name="python3")
-        files.write_bytes(target, to_bytes(normalise(read(result), outputs=True)))
+    kernel = KernelManager(transport="ipc")  # over TCP it would warn that others on this machine can listen
+    try:
+        ran = papermill.execute_notebook(normalise(read(path), outputs=False), None, cwd=ROOT / "notebooks",
+                                         progress_bar=False, kernel_name="python3", km=kernel)
+    finally:
+        if kernel.has_kernel:  # asked to end; papermill would interrupt it first, and it would report that as an error
+            kernel.request_shutdown()
+            kernel.finish_shutdown()
+            kernel.cleanup_resources()
+    files.write_bytes(target, to_bytes(normalise(ran, outputs=True)))
 
 
 def names() -> list[str]:
@@ -122,7 +128,7 @@ def publish(profile: params.Profile) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kaod.figures.nb", description="Runs notebooks reproducibly.")
+    parser = argparse.ArgumentParser(prog="python -m kaod.figures.notebooks", description="Runs notebooks.")
     parser.add_argument("action", choices=("run", "check", "publish"))
     parser.add_argument("name", nargs="?", help="the notebook, without .py")
     given = parser.parse_args()
@@ -141,4 +147,4 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, papermill.PapermillExecutionError) as error:
-        sys.exit(f"kaod.figures.nb: {error}")
+        sys.exit(f"kaod.figures.notebooks: {error}")

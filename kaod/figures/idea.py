@@ -14,7 +14,8 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from .. import geometry, losses
 from ..data import shapes
-from .plots import COLOURS, DARK, FROM_POINTS, keypoints, labelled, legend, outline, show
+from .charts import COLOURS, DARK
+from .photos import FROM_POINTS, keypoints, labelled, legend, outline, show
 
 FIRST, SECOND = COLOURS[0], COLOURS[1]
 
@@ -202,7 +203,7 @@ def for_free(image, corners: np.ndarray, k: int, angles: tuple[float, ...]):
 def idea(k: int = 16, angle: float = 40):
     """The whole idea in one line: a drawn photo, its keypoints and what follows from them, and how they turn with it.
 
-    The keypoints lie on the outline here. At most 880 × 330 pixels at the 80 dpi of `plots.style`.
+    The keypoints lie on the outline here. At most 880 × 330 pixels at the 80 dpi of `charts.style`.
     """
     image, corners = photo(236)
     T = geometry.rigid(torch.tensor(angle).double(), torch.zeros(2).double(), torch.tensor(image.size).double() / 2)

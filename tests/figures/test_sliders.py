@@ -20,7 +20,7 @@ from test_pipeline import Clone
 
 from kaod import model, params
 from kaod.data import datasets, files
-from kaod.figures import explore
+from kaod.figures import sliders
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -45,24 +45,24 @@ def pixels(jpeg: bytes) -> np.ndarray:
 
 def test_kaod_comes_first_and_without_a_model_a_command_is_named(trained):
     profile, _ = trained
-    assert list(explore.checkpoints(profile)) == ["kaod", "fcos"]
+    assert list(sliders.checkpoints(profile)) == ["kaod", "fcos"]
     shutil.rmtree(profile.runs)
     with pytest.raises(ValueError, match="no trained model here yet; `dvc repro train` makes one"):
-        explore.checkpoints(profile)
+        sliders.checkpoints(profile)
 
 
 def test_a_frame_turns_the_right_half_only_and_takes_less_than_300_ms(trained):
     profile, photos = trained
-    checkpoint = explore.checkpoints(profile)["kaod"]
-    still, turned = (pixels(explore.frame(checkpoint, photos[0], angle)) for angle in (0, 40))
+    checkpoint = sliders.checkpoints(profile)["kaod"]
+    still, turned = (pixels(sliders.frame(checkpoint, photos[0], angle)) for angle in (0, 40))
     half = still.shape[1] // 2
     off = np.abs(still - turned)[40:]
     assert off[:, :half - 16].mean() < 1 < 5 < off[:, half + 16:].mean()
-    assert np.array_equal(turned, pixels(explore.frame(checkpoint, photos[0], 40)))
+    assert np.array_equal(turned, pixels(sliders.frame(checkpoint, photos[0], 40)))
     spent = []
     for angle in range(9):
         began = time.process_time()  # of the processor: what else the machine does is not counted
-        explore.frame(checkpoint, photos[0], angle)
+        sliders.frame(checkpoint, photos[0], angle)
         spent.append(time.process_time() - began)
     print(f"a frame takes {np.median(spent):.3f} s (median of {len(spent)}; {min(spent):.3f} to {max(spent):.3f})")
     assert np.median(spent) < 0.3, spent
@@ -70,21 +70,21 @@ def test_a_frame_turns_the_right_half_only_and_takes_less_than_300_ms(trained):
 
 def test_a_model_that_is_trained_anew_is_read_anew(trained):
     profile, photos = trained
-    models = explore.checkpoints(profile)
-    before = explore.frame(models["kaod"], photos[0], least=0.05)
+    models = sliders.checkpoints(profile)
+    before = sliders.frame(models["kaod"], photos[0], least=0.05)
     content = models["fcos"].read_bytes()
-    assert explore.load(models["kaod"], explore.version(models["kaod"])) is explore.load(
-        models["kaod"], explore.version(models["kaod"]))
+    assert sliders.load(models["kaod"], sliders.version(models["kaod"])) is sliders.load(
+        models["kaod"], sliders.version(models["kaod"]))
     files.write_bytes(models["kaod"], content)
     os.utime(models["kaod"], ns=(1, 1))  # whatever the clock's steps are
-    assert explore.frame(models["kaod"], photos[0], least=0.05) != before
+    assert sliders.frame(models["kaod"], photos[0], least=0.05) != before
 
 
 def test_sliders_redraw_and_a_broken_photo_is_named(trained, tmp_path):
     profile, photos = trained
     broken = tmp_path / "broken.jpg"
     broken.write_text("no photo")
-    box = explore.sliders(explore.checkpoints(profile), [*photos, broken], first=1)
+    box = sliders.panel(sliders.checkpoints(profile), [*photos, broken], first=1)
     controls = {each.description: each for each in box.children[:-2]}
     said, picture = box.children[-2:]
     assert said.value == photos[1].name
@@ -132,9 +132,9 @@ def test_a_slider_moved_in_a_browser_turns_the_photo(tmp_path):
             browser = playwright.chromium.launch_persistent_context(
                 tmp_path / "profile", executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1200, "height": 1400})
             page = browser.new_page()
-            before, after, seconds = move_a_slider(page, f"{address}/lab/tree/06-explore.ipynb", tmp_path)
+            before, after, seconds = move_a_slider(page, f"{address}/lab/tree/06-sliders.ipynb", tmp_path)
             # saved with its outputs: the text that the pipeline runs is the same
-            notebook = clone.folder / "notebooks" / "06-explore.ipynb"
+            notebook = clone.folder / "notebooks" / "06-sliders.ipynb"
             text, shown = (notebook.with_suffix(".py").read_bytes(), notebook.read_bytes())
             page.keyboard.press("Control+s")
             for _ in range(60):
