@@ -11,10 +11,6 @@ The photos are in memory, as the workers leave them: ours as decoded bytes. `the
 torchvision does: its workers flip the photos and make floats of them, and those go to the device one by one; SGD, and
 `--amp` on a GPU. Ours are padded to multiples of 128 pixels, theirs to multiples of 32: for photos of 800 pixels that
 is 896 against 800, a quarter more of them for us to work through (`pixels` in the JSON; 128 pixels are 128 for both).
-
-On a GPU ours is compiled, for the sizes of these photos. Variants share what is alike, so that these are two graphs
-of the backbone and six of heads: two to four minutes, by estimate (`warm_up_seconds` in the JSON tells). Where one of
-them fails, or where torch would not compile any more, the benchmark stops.
 """
 
 import argparse
@@ -42,16 +38,15 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from experiments import grid
 from kaod import ROOT, losses, model, params, train
-from kaod.data import datasets, files, shapes
+from kaod.data import coco, datasets, files, shapes
 from kaod.evaluation import compare
-from kaod.training import augment
+from kaod.training import augment, schedule
 
-KAOD, KPL = params.Variant("kaod", True, True, {}), params.Variant("kaod", True, False, {})
-PLAIN, NO_KPL = params.Variant("fcos", False, False, {}), params.Variant("kaod", False, False, {})
-VARIANTS = {  # name: (variant, K, changes of the keypoint settings)
-    "kaod-16": (KAOD, 16, {}), "kaod-32": (KAOD, 32, {}), "kaod-48": (KAOD, 48, {}), "kpl-16": (KPL, 16, {}),
-    "all-16": (KAOD, 16, {"locations": "all"}), "no-kpl-16": (NO_KPL, 16, {}),
-    "fcos": (PLAIN, 16, {}), "fcos-two-views": (PLAIN, 16, {}), "theirs": (PLAIN, 16, {}),
+FCOS_HEAD = {"model": {"head": "fcos"}}
+VARIANTS = {  # name: (K, what it changes in the profile)
+    "kaod-16": (16, {}), "kaod-32": (32, {}), "kaod-48": (48, {}), "kpl-16": (16, {"keypoints": {"hm": False}}),
+    "all-16": (16, {"keypoints": {"locations": "all"}}), "no-kpl-16": (16, {"keypoints": {"kpl": False}}),
+    "fcos": (16, FCOS_HEAD), "fcos-two-views": (16, FCOS_HEAD), "theirs": (16, FCOS_HEAD),
 }
 RATIOS = {  # what: (variant, reference, bound on the CPU, bound on a GPU)
     "KAOD-16 / FCOS on the same two views": ("kaod-16", "fcos-two-views", 1.10, 1.10),
@@ -62,7 +57,6 @@ RATIOS = {  # what: (variant, reference, bound on the CPU, bound on a GPU)
     "keypoint loss / none": ("kaod-16", "no-kpl-16", None, None),
     "our FCOS / torchvision's recipe": ("fcos", "theirs", 1.03, 0.75),
 }
-LIMIT = 64  # graphs of one function
 MEMORY = "KAOD-16 / FCOS on the same two views"
 PARTS = {  # what a step consists of: (owner, function); the rest is in between
     "second view": (model, "warp_images"), "backbone": (model.FCOS, "backbone"), "head": (model.FCOS, "head"),
@@ -76,22 +70,23 @@ def settings(device: str) -> params.Profile:
     found = params.load("shapes" if device == "cpu" else "coco")[0]
     drawn = params.Draw(seed=0, train=2 * found.train.batch, test=1, size=128 if device == "cpu" else 800)
     return replace(found, draw=drawn, train=replace(
-        found.train, optimizer="sgd", lr=1e-5, compile=device != "cpu", channels_last=device != "cpu", pad="batch"))
+        found.train, optimizer="sgd", lr=1e-5, channels_last=device != "cpu"))
 
 
 def photos(chosen: params.Profile, folder: Path) -> list:
     """[(image (3, H, W) uint8, target)], two batches of them."""
-    shapes.write(folder, chosen.draw, ["shapes/train", "shapes/test"])
-    loaded = datasets.Photos(datasets.read_voc(folder, "shapes/train", list(shapes.OUTLINES)))
+    name = "annotations/instances_train.json"
+    shapes.write(folder, chosen.draw, [name, "annotations/instances_test.json"])
+    loaded = datasets.Photos(coco.load(folder / name, coco.photo_folder(folder, name)).samples)
     return [loaded[i] for i in range(len(loaded))]
 
 
 def build(name: str, chosen: params.Profile, device: str):
     """A detector with the same first weights for all of one kind, and its optimizer."""
-    variant, k, changes = VARIANTS[name]
+    k, changes = VARIANTS[name]
+    chosen = params.apply(chosen, changes)
     torch.manual_seed(0)
-    detector = model.build(chosen.model, replace(chosen.keypoints, **changes), variant, len(shapes.OUTLINES), k,
-                           fetch=False)
+    detector = model.build(chosen.model, chosen.keypoints, len(shapes.OUTLINES), k, fetch=False)
     for part, layer in detector.named_modules():
         if part.endswith("bn3"):  # random weights without normalisation grow with each block, and half precision ends
             layer.weight.fill_(0.2)
@@ -108,8 +103,8 @@ def build(name: str, chosen: params.Profile, device: str):
     detector = detector.to(device).train()
     if name != "theirs" and chosen.train.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
-    weights = [weight for weight in detector.parameters() if weight.requires_grad]
-    return detector, train.optimizer_of(weights, chosen.train, None if name == "theirs" or device == "cpu" else True)
+    fused = None if name == "theirs" or device == "cpu" else True
+    return detector, schedule.optimizer_of(detector, chosen.train, fused)
 
 
 def turned(batch: list, keypoints: params.Keypoints) -> list:
@@ -134,7 +129,7 @@ def step(name: str, detector, optimizer, images: list, targets: list, chosen: pa
     """One step from what the workers leave to new weights."""
     if name != "theirs":
         given = augment.augment(*train.on_device(images, targets, device), chosen.train, chosen.keypoints)
-        train.gradients(detector, optimizer, *given, chosen.train)
+        train.backward(detector(*given), optimizer, chosen.train.clip)
         optimizer.step()
         return
     images = [image.to(device) for image in images]
@@ -160,26 +155,17 @@ def timed(run, device: str):
 
 
 @contextlib.contextmanager
-def tuned(detectors: list, settings: params.Train, device: str):
-    """All detectors as `train.tuned` makes them, at the same time. Raises RuntimeError where one is not.
-
-    Each batch that comes is compiled for its size, so that no variant has a graph for all sizes where another has not.
-    """
+def as_trained(detectors: list, settings: params.Train, device: str):
+    """All detectors as `train.as_trained` makes them, at the same time."""
     with contextlib.ExitStack() as stack:
-        if settings.compile:  # past torch's limit of graphs, which the variants share, they would run as they are
-            stack.enter_context(torch._dynamo.config.patch(
-                automatic_dynamic_shapes=False, recompile_limit=LIMIT, fail_on_recompile_limit_hit=True))
         for detector in detectors:
-            with torch.compiler.set_stance("force_eager"):  # not for the sizes of its trial, too, which takes minutes
-                stack.enter_context(train.tuned(detector, settings, 0, device))
-        if settings.compile and not all("forward" in each.backbone.__dict__ for each in detectors):
-            raise RuntimeError("not all detectors are tuned at the same time")
+            stack.enter_context(train.as_trained(detector, settings, device))
         yield
 
 
 def measure(chosen: params.Profile, data: list, device: str, rounds: int):
     """By variant: seconds, one a round; the processor's seconds; on a GPU bytes at the peak; pixels of a step's photos,
-    padded, in all views. And how many seconds it took to compile and to warm up."""
+    padded, in all views. And how many seconds it took to warm up."""
     size = chosen.train.batch
     batches = [data[:size], data[size:]]
     both = [batch + turned(batch, chosen.keypoints) for batch in batches]
@@ -191,13 +177,11 @@ def measure(chosen: params.Profile, data: list, device: str, rounds: int):
     for name, (detector, _) in made.items():
         detector.backbone.register_forward_pre_hook(
             lambda _, given, name=name: pixels.update({name: given[0][:, 0].numel()}))
-    with tuned([detector for name, (detector, _) in made.items() if name != "theirs"], chosen.train, device):
+    with as_trained([detector for name, (detector, _) in made.items() if name != "theirs"], chosen.train, device):
         for count in range(-2, rounds):  # the first two warm up
             if count == 0:
                 warm_up = time.perf_counter() - began
                 print(f"ready after {warm_up:.0f} s", flush=True)
-                if chosen.train.compile and not torch._dynamo.utils.counters["stats"]["unique_graphs"]:
-                    raise RuntimeError("torch.compile does not work here")
             for name, pair in made.items():
                 torch.manual_seed(count + 2)
                 given = ready(name, (both if name == "fcos-two-views" else batches)[count % 2], chosen, device)
@@ -234,10 +218,7 @@ def peak_memory(name: str, chosen: params.Profile) -> int:
 
 
 def profiled(chosen: params.Profile, batch: list, device: str, target: Path) -> dict[str, float]:
-    """Milliseconds of each part of the fastest of four KAOD-16 steps; torch's own table and a picture go to files.
-
-    Not compiled, as its parts could not be told apart then.
-    """
+    """Milliseconds of each part of the fastest of four KAOD-16 steps; torch's own table and a picture go to files."""
     detector, optimizer = build("kaod-16", chosen, device)
     took = {}
 
@@ -262,7 +243,7 @@ def profiled(chosen: params.Profile, batch: list, device: str, target: Path) -> 
     optimizer.step = labelled(optimizer.step, "optimizer")
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
     found, given = [], ready("kaod-16", batch, chosen, device)
-    with train.tuned(detector, replace(chosen.train, compile=False), 0, device):
+    with train.as_trained(detector, chosen.train, device):
         for count in range(6):
             torch.manual_seed(count)
             with profile(activities=activities, acc_events=True) if count == 5 else contextlib.nullcontext() as kept:
@@ -292,7 +273,7 @@ def draw(parts: dict[str, float], title: str, path: Path) -> None:
     axes.bar_label(bars, [f"{value:.1f} ms, " + (f"{share:.0%}" if share >= 0.005 else "under 1%")
                           for value, share in zip(parts.values(), shares)], padding=3)
     axes.invert_yaxis()
-    axes.set(title=title, xlabel="milliseconds, not compiled", xlim=(0, 1.3 * max(parts.values())))
+    axes.set(title=title, xlabel="milliseconds", xlim=(0, 1.3 * max(parts.values())))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -344,7 +325,7 @@ def main() -> None:
                      "torchvision": torchvision.__version__}, "rounds": given.rounds,
         "batch": chosen.train.batch, "size": chosen.draw.size, "model": asdict(chosen.model),
         "bf16": chosen.train.bf16 and not on_cpu, "channels_last": chosen.train.channels_last,
-        "compile": chosen.train.compile, "warm_up_seconds": warm_up, "pixels": pixels,
+        "warm_up_seconds": warm_up, "pixels": pixels,
         "seconds": {name: {"median": statistics.median(each), "least": min(each)} for name, each in seconds.items()},
         "ratios": {what: ratio(seconds[a], seconds[b]) | {"bound": cpu if on_cpu else gpu}
                    | ({"work": ratio(work[a], work[b])["median"]} if on_cpu else {})

@@ -12,6 +12,7 @@ import shlex
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ import yaml
 from experiments import tables
 from kaod import ROOT, model, params, train
 from kaod.data import datasets, files
-from kaod.evaluation import compare, evaluate, metrics
-from kaod.training import checkpoint
+from kaod.evaluation import ap, compare, evaluate
+from kaod.training import checkpoints
 
 
 def load() -> tuple[params.Profile, dict[str, dict]]:
@@ -48,12 +49,12 @@ def hardware(device: str) -> str:
     return f"{torch.get_num_threads()} threads of {names[0] if names else platform.processor()}"
 
 
-def train_run(profile: params.Profile, name: str, overrides: dict, seed: int, device: str) -> None:
+def train_run(profile: params.Profile, name: str, changes: dict, seed: int, device: str) -> None:
     """Trains one model with one seed; writes its weights, and beside them in run.json how they were made."""
-    applied = params.apply(profile, overrides)
-    applied = applied.model_copy(update={"train": applied.train.model_copy(update={"seed": seed})})
+    applied = params.apply(profile, changes)
+    applied = replace(applied, train=replace(applied.train, seed=seed))
     dataset = datasets.load(applied, applied.train_sets)
-    scratch = ROOT / "scratch" / profile.name / "grid" / f"{name}-{seed}"
+    scratch, target = (ROOT / each / profile.name / "grid" / f"{name}-{seed}" for each in ("scratch", "runs"))
     k = train.keypoint_count(applied)
     test = evaluate.test_set(profile, "st")
     on_the_way, aside = scratch / "learning.json", 0.0  # a file, so that a run that is resumed knows its beginning
@@ -67,31 +68,33 @@ def train_run(profile: params.Profile, name: str, overrides: dict, seed: int, de
         started = time.monotonic()
         found = evaluate.detect(detector.eval(), test.samples, profile.evaluate.batch, device)
         detector.train()
-        ap50 = metrics.ap50(test, found, profile.layout, profile.evaluate.detections)
+        ap50 = ap.ap50(test, found, profile.evaluate.ap, profile.evaluate.detections)
         files.write_json(on_the_way, learning() | {str(step): ap50})
         aside += time.monotonic() - started
 
-    resumed, began = bool(checkpoint.steps(scratch)), time.monotonic()
-    detector, log = train.train(applied, overrides, dataset.samples, dataset.classes, k, scratch, device, measure)
+    torch.manual_seed(seed)
+    detector = model.build(applied.model, applied.keypoints, len(dataset.classes), k).to(device)
+    run = checkpoints.Run(scratch, checkpoints.fingerprint(applied, k))
+    resumed, began = bool(run.steps()), time.monotonic()
+    log = train.train(detector, applied, dataset.samples, device, run, measure)
     seconds = time.monotonic() - began - aside
     last = log[-len(log) // 10:]
-    target = profile.runs / "grid" / f"{name}-{seed}"
-    files.write_bytes(target / "model.pt", model.to_bytes(detector, applied, overrides, dataset, k))
+    files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, applied, dataset, k))
     files.write_json(target / "run.json", {
-        "model": name, "seed": seed, "overrides": overrides, "steps": applied.train.steps,
+        "model": name, "seed": seed, "overrides": changes, "steps": applied.train.steps,
         "command": shlex.join(["python", "-m", "experiments.grid", "train", name, str(seed)]),
         "hardware": hardware(device), "commit": compare.commit(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
         "learning": learning(),
         "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})
-    checkpoint.clear(scratch)
+    run.clear()
     on_the_way.unlink(missing_ok=True)
 
 
 def evaluate_run(profile: params.Profile, name: str, seed: int, device: str) -> dict:
     """How a trained model was made, and its metrics."""
     folder = profile.runs / "grid" / f"{name}-{seed}"
-    detector, _, _ = model.load(folder / "model.pt", device, profile.evaluate)
+    detector, _, _ = checkpoints.load(folder / "model.pt", device, profile.evaluate)
     with tempfile.TemporaryDirectory() as detections:
         return files.read_json(folder / "run.json") | {
             "metrics": evaluate.evaluate_all(profile, f"{name}, seed {seed}", detector, Path(detections), device)}

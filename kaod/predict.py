@@ -36,8 +36,9 @@ def describe(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, n
     """Detections of one photo with all that follows from their keypoints.
 
     found: boxes (n, 4), scores, labels (n,), and keypoints (n, K, 2), in pixels of the photo. size: its width and
-    height. Adds rotated_corners (n, 4, 2), clockwise; rotated_boxes (n, 5): centre x, y, width ≥ height, angle in
-    degrees; masks (n, height, width), bool: the keypoints' hull. Where there are no keypoints (FCOS), or two, which span a line, nothing is added.
+    height. Adds rotated_corners (n, 4, 2), clockwise; rotated_boxes (n, 5): centre x, y, width ≥ height, angle
+    in degrees; masks (n, height, width), bool: the keypoints' hull. Where there are no keypoints (FCOS), or two, which
+    span a line, nothing is added.
     """
     points = found.get("keypoints")
     if points is None or points.shape[1] < 3:

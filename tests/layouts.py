@@ -23,8 +23,8 @@ def write_coco(root: Path, name: str, dataset, images=()) -> None:
 
 
 def write_voc(root: Path, name: str, samples, images, classes: list[str], masks=None) -> None:
-    """One set in the VOC devkit's layout. images: a PIL image for each sample. masks: an instance mask each (mode P, object i has the value
-    i + 1), or None."""
+    """One set in the VOC devkit's layout. images: a PIL image for each sample. masks: an instance mask each, or None,
+    in which object i has the value i + 1."""
     folder, _, list_name = name.rpartition("/")
     folder = Path(root) / folder
     for part in ("Annotations", "ImageSets/Main", "JPEGImages", "SegmentationObject"):

@@ -6,19 +6,20 @@ import sys
 
 import pytest
 import torch
+from conftest import built
 from torchvision.ops import batched_nms
 
-from kaod import ROOT, export, model, predict
+from kaod import ROOT, export, predict
 from kaod.data import datasets, files
+from kaod.training import checkpoints
 
 
 def checkpoint(folder, tiny, samples, classes, name: str):
     """A detector that finds something, without a training: the bias that keeps first scores low is taken away."""
-    profile, models = tiny
-    detector = model.build(profile.model, profile.keypoints, models[name], len(classes), 16)
+    detector, profile = built(*tiny, name, len(classes), 16)
     torch.nn.init.normal_(detector.head.classification_head.cls_logits.weight, std=0.2)
-    files.write_bytes(folder / "model.pt", model.to_bytes(
-        detector, profile, models[name], datasets.DataSet(classes, [], []), 16))
+    files.write_bytes(folder / "model.pt", checkpoints.to_bytes(
+        detector, profile, datasets.DataSet(classes, [], []), 16))
     return folder / "model.pt"
 
 
@@ -30,7 +31,7 @@ def test_exported_and_suppressed_it_finds_what_the_detector_finds(tmp_path, tiny
     network = torch.export.load(io.BytesIO(content)).module()
     photos = torch.stack([predict.read(sample.image()) for sample in samples[:3]])  # 128 × 128: no resizing
     assert size == tuple(photos.shape[2:])
-    detector, _, _ = model.load(path)
+    detector, _, _ = checkpoints.load(path)
     with torch.inference_mode():
         wanted = detector(list(photos))
         boxes, scores, *points = network(photos)

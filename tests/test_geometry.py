@@ -173,7 +173,6 @@ def test_masks_are_the_hulls_pixels():
     assert (masks[0] == exact).all() and masks[1].sum() > 0.9 * exact.sum()
     assert not masks[2].any() and not masks[3].any()
     assert masks[4].sum() == pytest.approx(exact.sum() / 2, rel=0.05)  # cut at the image's border
-    assert geometry.masks(sets[:2], (100, 80), concave=0.0)[1].sum() < 0.7 * masks[1].sum()
     assert geometry.masks(np.zeros((0, 8, 2)), (10, 10)).shape == (0, 10, 10)
 
 

@@ -29,11 +29,11 @@ def imported(path: Path, name: str, known: set[str]) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {each.path.stem for each in node.names}
+            found |= {each.name for each in node.names}
         elif isinstance(node, ast.ImportFrom):
             start = package[:len(package) - node.level + 1] if node.level else []
             base = ".".join([*start, *filter(None, [node.module])])
-            found |= {full if (full := f"{base}.{each.path.stem}") in known else base for each in node.names}
+            found |= {full if (full := f"{base}.{each.name}") in known else base for each in node.names}
     return found
 
 

@@ -5,8 +5,9 @@ import torch
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 
-from kaod import losses, model, params
+from kaod import geometry, losses, model, params
 from kaod.data import datasets
+from kaod.evaluation import evaluate
 
 
 def batch(samples):
@@ -16,12 +17,10 @@ def batch(samples):
 
 @pytest.fixture
 def build(tiny):
-    """A small model; keywords change the variant or the keypoint loss."""
-    profile, models = tiny
-
+    """A small model; keywords change the settings of its keypoints."""
     def make(name="kaod", k=8, **changes):
-        variant = replace(models[name], **{key: changes.pop(key) for key in ("kpl", "hm") if key in changes})
-        return model.build(profile.model, replace(profile.keypoints, **changes), variant, 7, k)
+        profile = params.apply(tiny[0], tiny[1][name])
+        return model.build(profile.model, replace(profile.keypoints, **changes), 7, k)
 
     return make
 
@@ -33,7 +32,7 @@ def test_the_baseline_is_torchvisions_own(tiny, build):
     theirs = FCOS(body, 8, head=FCOSHead(body.out_channels, 1, 8, profile.model.head_convs),
                   min_size=profile.model.min_size, max_size=profile.model.max_size, size_divisible=128,
                   anchor_generator=ours.anchor_generator, score_thresh=0.0,
-                  center_sampling_radius=profile.model.center_sampling / profile.model.anchor_scale).eval()
+                  center_sampling_radius=1.5 / profile.model.anchor_scale).eval()
     theirs.load_state_dict(ours.state_dict())
     ours.score_thresh = 0.0
     images = [torch.rand(3, 100, 140), torch.rand(3, 128, 128)]
@@ -78,8 +77,9 @@ def test_the_papers_box_loss_differs_from_giou_in_the_box_loss_alone(tiny, name,
     found = {}
     for box_loss in ("giou", "iou"):
         torch.manual_seed(0)
-        detector = model.build(replace(profile.model, box_loss=box_loss), profile.keypoints,
-                               replace(models[name], kpl=False), 7, 8).train()
+        chosen = params.apply(profile, models[name])
+        detector = model.build(replace(chosen.model, box_loss=box_loss), replace(chosen.keypoints, kpl=False), 7,
+                               8).train()
         found[box_loss] = detector(*batch(drawn[0]))
     assert found["iou"]["bbox_regression"] != found["giou"]["bbox_regression"]
     assert found["iou"]["bbox_regression"].requires_grad and torch.isfinite(found["iou"]["bbox_regression"])
@@ -103,7 +103,8 @@ def test_unusual_photos_give_finite_losses_and_gradients(build, boxes):
 def test_repeatability_is_zero_without_a_turn_and_positive_with_one(build, drawn):
     detector = build().eval()
     images, targets = batch(drawn[0])
-    still, turned = (detector.repeatability(images, [dict(each) for each in targets], angle) for angle in (0.0, 30.0))
+    still, turned = (evaluate.repeatability_of(detector, images, [dict(each) for each in targets], angle)
+                     for angle in (0.0, 30.0))
     assert len(still) > 10 and still.max() < 1e-5
     assert turned.isfinite().all() and turned.mean() > 1e-3
 
@@ -119,7 +120,7 @@ def test_two_keypoints_warn_that_there_will_be_no_masks(build):
 
 def test_training_gives_every_loss_and_gradient(build, drawn):
     for changes in ({}, {"locations": "all", "reduction": "sum", "normalize": False}, {"supervise_view": True},
-                    {"hm": False, "reading": "nearest"}):
+                    {"hm": False}):
         detector = build(**changes).train()
         found = detector(*batch(drawn[0]))
         assert found.keys() == {"classification", "bbox_regression", "bbox_ctrness", "keypoints", "spread"}
@@ -165,18 +166,20 @@ def paired(detector, T, first, second):
     T = T(sizes)
     views = [{"offsets": (points(o, T) - o[:, None]) / size[:, None]} for points in (first, second)]
     nothing = torch.zeros(0, dtype=torch.int64)
-    settings = replace(detector.settings, locations="all")
-    pairs = detector.pairs(*views, T, sizes, nothing, nothing, torch.zeros(0, 4).double(), anchors, grids, settings)
+    pairs = detector.pairs(model.Views(*views, T, sizes, anchors, grids),
+                           model.Supervised(nothing, nothing, torch.zeros(0, 4).double()),
+                           replace(detector.settings, locations="all"))
     return pairs, o, grids
 
 
 @pytest.mark.parametrize("angle", [-170.0, -30.0, 12.5, 90.0])
 def test_the_field_of_places_read_at_t_of_o_is_t_of_o(build, angle):
     """P(o) = o on the second view: every half pixel that is lost shows. On all levels, of odd and padded photos."""
-    (_, read, T, mask, _), o, grids = paired(
-        build(), lambda sizes: model.rigid(torch.full((3,), angle).double(), 0.05 * sizes, sizes / 2),
+    pairs, o, grids = paired(
+        build(), lambda sizes: geometry.rigid(torch.full((3,), angle).double(), 0.05 * sizes, sizes / 2),
         lambda o, T: o[None, :, None].expand(3, -1, 8, -1), lambda o, T: o[None, :, None].expand(3, -1, 8, -1))
-    place = model.transform(T, o.repeat(3, 1)[:, None])[:, 0]
+    read, T, mask = pairs.P_T, pairs.T, pairs.mask
+    place = geometry.transform(T, o.repeat(3, 1)[:, None])[:, 0]
     level = torch.arange(5).repeat_interleave(torch.tensor([h * w for h, w in grids])).repeat(3)
     last = torch.tensor([((w - 1) * s, (h - 1) * s) for (h, w), s in zip(grids, model.STRIDES)])[level]
     between = ((place >= 0) & (place <= last)).all(1)  # beyond the outermost locations there is nothing to read
@@ -193,15 +196,15 @@ def test_an_equivariant_detector_has_no_keypoint_loss(build, seed):
 
     def chosen(sizes):
         turns = 360 * torch.rand(3, dtype=torch.float64, generator=generator)
-        return model.rigid(turns, 0.2 * (torch.rand(3, 2, generator=generator) - 0.5) * sizes, sizes / 2)
+        return geometry.rigid(turns, 0.2 * (torch.rand(3, 2, generator=generator) - 0.5) * sizes, sizes / 2)
 
     detector = build()
     for order in orders:
-        (P, P_T, T, mask, area), *_ = paired(
+        pairs, *_ = paired(
             detector, chosen, lambda o, T: points.expand(-1, len(o), -1, -1),
-            lambda o, T, order=order: model.transform(T[:, None], points)[:, :, order].expand(-1, len(o), -1, -1))
-        assert mask.sum() > 1000
-        matched, plain = (losses.keypoint_loss(P, P_T, T, mask, area, hm, detector.settings) for hm in (True, False))
+            lambda o, T, order=order: geometry.transform(T[:, None], points)[:, :, order].expand(-1, len(o), -1, -1))
+        assert pairs.mask.sum() > 1000
+        matched, plain = (losses.keypoint_loss(pairs, replace(detector.settings, hm=hm)) for hm in (True, False))
         assert matched < 1e-12
         assert plain < 1e-12 if torch.equal(order, orders[0]) else plain > 1e-3
 
@@ -221,7 +224,7 @@ def test_the_padding_of_a_batch_is_in_no_keypoint_loss(build):
     class Spy(model.KAOD):
         def pairs(self, *given):
             found = super().pairs(*given)
-            seen["m"] = found[3]
+            seen["m"] = found.mask
             return found
 
     detector = build(locations="all", angle=0.0, shift=0.0).train()
@@ -231,11 +234,10 @@ def test_the_padding_of_a_batch_is_in_no_keypoint_loss(build):
     assert seen["m"].sum() == sum(len(range(0, 91, stride)) * (128 // stride) for stride in model.STRIDES)
 
 
-def test_the_second_views_objects_are_where_t_moved_them(build):
-    detector = build()
-    T = model.rigid(torch.tensor(90.0), torch.tensor([10.0, 0.0]), torch.tensor([64.0, 64.0]))
+def test_the_second_views_objects_are_where_t_moved_them():
+    T = geometry.rigid(torch.tensor(90.0), torch.tensor([10.0, 0.0]), torch.tensor([64.0, 64.0]))
     target = {"boxes": torch.tensor([[20.0, 54, 40, 74], [100, 54, 124, 70]]), "labels": torch.tensor([3, 4])}
-    moved = detector.moved_targets(target, T, torch.tensor([128.0, 100.0]))
+    moved = losses.moved_targets(target, T, torch.tensor([128.0, 100.0]))
     # the first centre (30, 64) goes to (64 + 10, 30); the second one, (112, 62), to (76, 112), out of the frame
     assert moved["labels"].tolist() == [3] and moved["boxes"][0].tolist() == pytest.approx([64, 20, 84, 40], abs=1e-4)
 
@@ -266,24 +268,6 @@ def test_the_gradient_agrees_with_finite_differences(build, drawn):
         assert ((high - low) / (2 * step)).item() == pytest.approx(weight.grad[index].item(), rel=1e-4)
 
 
-def test_a_checkpoint_comes_back(build, tiny, tmp_path):
-    profile, models = tiny
-    detector = build(k=8).eval()
-    path = tmp_path / "model.pt"
-    dataset = datasets.DataSet(list("abcdefg"), [1, 2, 3, 5, 8, 13, 21], [])
-    path.write_bytes(model.to_bytes(detector, profile, models["kaod"], dataset, 8))
-    again, *names = model.load(path)
-    assert names == [dataset.classes, dataset.category_ids]
-    images = [torch.rand(3, 128, 128)]
-    detector.score_thresh = again.score_thresh = 0.0
-    assert torch.equal(detector(images)[0]["keypoints"], again(images)[0]["keypoints"])
-    path.write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="model.pt"):
-        model.load(path)
-    with pytest.raises(ValueError, match="none.pt"):
-        model.load(tmp_path / "none.pt")
-
-
 def test_one_keypoint_is_refused(build):
     with pytest.raises(ValueError, match="at least 2"):
         build(k=1)
@@ -310,5 +294,5 @@ def test_pretrained_backbones(tiny, monkeypatch, name, width):
 def test_every_profile_builds(tiny):
     for name in ("shapes", "voc", "coco"):
         profile, models = params.load(name)
-        assert isinstance(model.build(profile.model, profile.keypoints, models["kaod"], 3, 16, fetch=False),
-                          model.KAOD)
+        chosen = params.apply(profile, models["kaod"])
+        assert isinstance(model.build(chosen.model, chosen.keypoints, 3, 16, fetch=False), model.KAOD)

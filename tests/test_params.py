@@ -40,7 +40,7 @@ FCOS = "  fcos: {model: {head: fcos}}"
     ("    k: auto", "    k: many", "shapes.vertices.k: expected a valid integer or 'auto'; got 'many'"),
     ("    decay: cosine", "    decay: [10, x]", "shapes.train.decay: expected a valid integer"),
     ("    size: 128", "    size: 32", "shapes.draw.size: expected greater than or equal to 64; got 32"),
-    ("  draw: &draw", "  draw: 5\n  undrawn: &draw", "shapes.draw: expected a section; got 5"),
+    ("  vertices:\\n    k: auto", "  vertices: 5", "shapes.vertices: expected a section; got 5"),
     ("  train_sets: \\[.*\\]", "  train_sets: shapes/train",
      "shapes.train_sets: expected a valid list; got 'shapes/train'"),
     ("  train_sets: \\[.*\\]", "  train_sets: [3]", "shapes.train_sets: expected a valid string"),

@@ -10,12 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
+import readme
+import torch
+from conftest import built
+from layouts import write_voc
 from PIL import Image
 
 from kaod import ROOT, params, train
-from kaod.data import datasets, files, kinds, shapes
-from kaod.evaluation import evaluate, metrics
+from kaod.data import coco, datasets, files, kinds, shapes, voc
+from kaod.evaluation import ap, evaluate
 from kaod.figures import notebooks
 
 
@@ -56,12 +61,18 @@ def clone(tmp_path_factory):
     return Clone(tmp_path_factory.mktemp("clone"))
 
 
+SUMMARY = {"AP-st", "AP-rt", "AP-cr", "AP-tr", "AP50-st", "AP50-rt", "AP50-cr", "AP50-tr", "hull", "rectangle",
+           "spread", "repeatability30"}
+
+
 def check_results(folder: Path, profile: str):
     for model in ("fcos", "no-kpl", "kaod"):
-        found = files.read_json(folder / "results" / profile / "metrics" / f"{model}.json")
+        found = files.read_json(folder / "results" / profile / "details" / f"{model}.json")
         sweep = found.pop("sweep")
         assert found.keys() - {"rt-ellipse"} == {"st", *kinds.KINDS} and len(sweep) == len(kinds.ANGLES)
         assert all(0 <= each["AP50"] <= 1 and each["objects"] > 0 for each in found.values())
+        summary = files.read_json(folder / "results" / profile / "metrics" / f"{model}.json")
+        assert summary.keys() == SUMMARY and summary["AP50-rt"] == found["rt"]["AP50"]
     for name in ("idea.png", "ap50.png", "what-it-sees.png"):
         with Image.open(folder / "results" / profile / name) as picture:
             assert min(picture.size) > 200 and np.asarray(picture.convert("L")).std() > 5
@@ -92,8 +103,15 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     """One profile, whole: run, nothing to do, a notebook's outputs edited, and all notebooks through nbval."""
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
-    clone("dvc", "repro")
+    said = clone("dvc", "repro")
     check_results(clone.folder, "tiny")
+    for noise in ("IPKernelApp", "KeyboardInterrupt", "Warning", "WARNING"):  # what a user can do nothing about
+        assert noise not in said, said
+    assert "runs/tiny/report/index.html" in said and "06-explore.ipynb" in said and "python -m kaod.predict" in said
+    assert SUMMARY <= set(re.findall(r"[\w-]+", clone("dvc", "metrics", "show")))
+    cache = clone.folder / "kaod" / "training" / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "new.pyc").touch()
     assert "Data and pipelines are up to date." in clone("dvc", "repro")
 
     # outputs edited, in JupyterLab as its server saves them, and by an editor that knows the .ipynb alone
@@ -109,110 +127,117 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
 
     executed = sorted((clone.folder / "runs/tiny/notebooks").glob("*.ipynb"))
     before = [files.digest(path) for path in executed]
-    stages = re.findall(r"(?m)^  (figures-\w+):", (ROOT / "dvc.yaml").read_text())
+    stages = re.findall(r"(?m)^((?:pictures|notebooks|grid)@\S+)", clone("dvc", "stage", "list", "--names-only"))
     said = clone("dvc", "repro", "--force", "--single-item", *stages)
-    assert said.count("Running stage 'figures-") == len(stages) == len(executed) == 9
+    assert said.count("Running stage '") == len(stages) == len(executed) == 9
     assert [files.digest(path) for path in executed] == before  # run again, the same bytes
 
     save(clone, "02-results.ipynb", "notebook.cells[0].source += '\\n\\nMore words.'")
-    assert re.findall(r"Running stage '(.+)'", clone("dvc", "repro")) == ["figures-results", "report", "compare"]
+    ran = re.findall(r"Running stage '(.+)'", clone("dvc", "repro"))
+    assert ran == ["pictures@02-results", "report", "compare"]
     edited.cells[-1].source += "\n1 + 1"
     notebook.write_bytes(notebooks.to_bytes(edited))
     clone("jupytext", "--sync", str(notebook))
-    assert re.findall(r"Running stage '(.+)'", clone("dvc", "repro")) == ["figures-photos", "report", "compare"]
+    ran = re.findall(r"Running stage '(.+)'", clone("dvc", "repro"))
+    assert ran == ["pictures@03-what-it-sees", "report", "compare"]
 
     # another detector's results: here our own, under another name
-    readme = (ROOT / "README.md").read_text()
-    (command,) = re.findall(r"(?m)^    (python -m kaod\.evaluate .* --results .*)$", readme)
+    (command,) = readme.commands("python -m kaod.evaluation.evaluate my-detector")
     clone(*shlex.split(command.replace("my-detector-results", "runs/tiny/kaod/detections")))
-    ours = files.read_json(clone.folder / "results/tiny/metrics/kaod.json")
+    ours = files.read_json(clone.folder / "results/tiny/details/kaod.json")
     del ours["st"]["repeatability"]
     assert files.read_json(clone.folder / "results/tiny/detectors/my-detector.json") == ours
     assert "expected one or more of st.json" in clone(*shlex.split(command), fails=True)
 
-    commands = re.findall(r"(?m)^    ((?:papermill|pytest) .*)$", readme)
-    assert [command.split()[0] for command in commands] == ["papermill", "papermill", "papermill", "pytest"]
-    for command in commands:
-        said = clone(*shlex.split(command.replace("profile shapes", "profile tiny")))
-    assert re.search(r"\d+ passed", said) and "failed" not in said
+    for command in readme.commands("papermill"):
+        clone(*shlex.split(command.replace("profile shapes", "profile tiny")))
     injected = notebooks.read(clone.folder / "runs/idea.ipynb").cells[2]
     assert injected.metadata.tags == ["injected-parameters"] and "shift = [30, 0]" in injected.source
+    (command,) = readme.commands("pytest --nbval")
+    said = clone(*shlex.split(command))
+    assert re.search(r"\d+ passed", said) and "failed" not in said
 
-    (command,) = re.findall(r"(?m)^    (python -m kaod\.predict .*)$", readme)
-    clone(*shlex.split(command.replace("shapes/kaod", "tiny/kaod").replace("datasets/shapes", "datasets/tiny")))
+    (command,) = readme.commands("python -m kaod.predict")
+    clone(*shlex.split(in_tiny(command)))
     assert len(list((clone.folder / "predictions").glob("*.png"))) == 10
-    (command,) = re.findall(r"(?m)^    (python -m kaod\.export .*)$", readme)
-    clone(*shlex.split(command.replace("shapes/kaod", "tiny/kaod")))
-    script = re.search(r"(?m)^    import kaod\n(?:    .*\n)+", readme)[0].replace("    ", "")
-    clone("python", "-c", script.replace("shapes/kaod", "tiny/kaod").replace("datasets/shapes", "datasets/tiny")
-          + "assert len(found['boxes']) == len(found['masks'])")
+    (command,) = readme.commands("python -m kaod.export")
+    clone(*shlex.split(in_tiny(command)))
+    script = readme.fenced("python")[0]
+    clone("python", "-c", f"{in_tiny(script)}\nassert len(found['boxes']) == len(found['masks'])")
 
 
-def test_two_cells_of_the_grid_their_table_and_its_notebook(clone):
+def in_tiny(text: str) -> str:
+    """The pages' commands name the profile shapes."""
+    return text.replace("runs/shapes/", "runs/tiny/").replace("datasets/shapes", "datasets/tiny")
+
+
+def test_two_runs_of_the_grid_their_table_and_its_notebooks(clone):
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
     clone("dvc", "repro", *(f"experiments/dvc.yaml:evaluate@{name}-0" for name in ("fcos", "paper")))
     clone("dvc", "repro", "--single-item", "experiments/dvc.yaml:table")
-    found = files.read_json(clone.folder / "results" / "tiny" / "grid.json")
-    assert found.keys() == {"fcos", "paper"} and "AP50-rt" in found["paper"]["against"]["fcos"]
-    cell = files.read_json(clone.folder / "results" / "tiny" / "grid" / "paper-0.json")
-    assert cell["command"] == "python -m experiments.grid train paper 0" and cell["steps"] == 6
-    assert cell["hardware"] and cell["commit"] != "none" and cell["seconds_per_step"] > 0
-    for name in ("04-does-it-help", "08-what-do-we-find"):  # most cells are missing
+    found = pandas.read_csv(clone.folder / "results" / "tiny" / "grid.csv")
+    assert list(found) == ["model", "seed", "figure", "value"] and set(found["model"]) == {"fcos", "paper"}
+    assert {"AP-rt", "AP50-rt", "AP50-turn+30", "hull", "seconds_per_step"} <= set(found["figure"])
+    run = files.read_json(clone.folder / "results" / "tiny" / "grid" / "paper-0.json")
+    assert run["command"] == "python -m experiments.grid train paper 0" and run["steps"] == 6
+    assert run["hardware"] and run["commit"] != "none" and run["seconds_per_step"] > 0
+    for name in ("04-does-it-help", "08-what-do-we-find"):  # most runs are missing
         clone("papermill", f"notebooks/{name}.ipynb", "runs/grid.ipynb", "-p", "profile", "tiny", "--cwd", "notebooks")
 
 
 def test_dvc_sees_when_a_users_annotations_change(clone, tmp_path):
-    own = tmp_path / "own"
-    profile = params.load("tiny")[0]
-    shapes.write(own, replace(profile.draw, train=20, test=5), profile.train_sets + profile.test_sets)
+    """In VOC's layout, which is read once, at the door."""
+    own, settings, sets = tmp_path / "own", params.load("tiny")[0].draw, ["annotations/instances_a.json",
+                                                                          "annotations/instances_b.json"]
+    shapes.write(tmp_path / "drawn", replace(settings, train=20, test=5), sets)
+    for number, name in enumerate(sets):
+        drawn = coco.load(tmp_path / "drawn" / name, coco.photo_folder(tmp_path / "drawn", name))
+        write_voc(own, f"own/{number}", drawn.samples, [each.image() for each in drawn.samples], drawn.classes)
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
     path = clone.folder / "params.yaml"
-    before, tiny, after = re.split(r"(?m)^(tiny:)", path.read_text())
-    path.write_text(before + tiny + after.replace("root: null", f"root: {own}", 1))
+    text, voc = path.read_text(), "  <<: *shapes\n  layout: voc\n  train_sets: [own/0]\n  test_sets: [own/1]\n"
+    named = text.replace("  <<: *shapes\n  draw: {", f"{voc}  root: {own}\n  draw: {{", 1)
+    assert named != text
+    path.write_text(named)
     clone("dvc", "repro", "download")
     assert "up to date" in clone("dvc", "status", "download")
-    annotation = next((own / "shapes" / "Annotations").iterdir())
+    annotation = next((own / "own" / "Annotations").iterdir())
     annotation.write_text(annotation.read_text().replace("<difficult>0", "<difficult>1"))
     assert "Running stage 'download'" in clone("dvc", "repro", "download")
-    path.write_text(before + tiny + after.replace("root: null", "root: nowhere", 1))
+    path.write_text(named.replace(f"root: {own}", "root: nowhere"))
     wrong = clone("dvc", "repro", "download", fails=True)
     assert "tiny.root: no such folder" in wrong
-
-
-def readme_commands() -> list[str]:
-    """The README's `dvc exp run` commands, as they stand."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    return re.findall(r"(?m)^    (dvc exp run .*)$", text)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number, folder, expected", [(0, "coco", 16), (1, "VOCdevkit", 16), (2, "nuclei", 24)])
 def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, number, folder, expected):
-    command = readme_commands()[number]
-    assert len(readme_commands()) == 3
+    commands = readme.commands("dvc exp run")
+    command = commands[number]
+    assert len(commands) == 3
     profile = re.search(r"profile=(\w+)", command)[1]
     before = {path: path.stat().st_mtime_ns for path in (shared / folder).rglob("*")}
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     if folder == "nuclei":  # the section that the README has users write
-        section = re.search(r"(?m)^    nuclei:\n(?:      .+\n)+", (ROOT / "README.md").read_text())[0]
+        (section,) = [each for each in readme.fenced("yaml") if each.startswith("nuclei:")]
         with open(clone.folder / "params.yaml", "a") as file:
-            file.write("\n" + textwrap.dedent(section).replace("~/data", str(shared)))
+            file.write("\n" + section.replace("~/data", str(shared)))
         clone.commit()
     clone(*shlex.split(command.replace("~/data", str(shared))))
     check_results(clone.folder, profile)
     assert {path: path.stat().st_mtime_ns for path in (shared / folder).rglob("*")} == before
     k = files.read_json(clone.folder / "runs" / profile / "k.json")
     assert k["k"] == expected and k["objects"] > 300
-    metrics = files.read_json(clone.folder / "results" / profile / "metrics" / "kaod.json")
-    assert metrics["rt"]["truth"] == ("corners" if folder == "VOCdevkit" else "outlines")
-    assert ("rt-ellipse" in metrics) == (folder == "VOCdevkit")
+    details = files.read_json(clone.folder / "results" / profile / "details" / "kaod.json")
+    assert details["rt"]["truth"] == ("corners" if folder == "VOCdevkit" else "outlines")
+    assert ("rt-ellipse" in details) == (folder == "VOCdevkit")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["fcos", "kaod"])
-def test_eight_real_photos_are_learned_by_heart(shared, model):
+@pytest.mark.parametrize("name", ["fcos", "kaod"])
+def test_eight_real_photos_are_learned_by_heart(shared, name):
     """Data, targets, losses and metrics are right together: AP50 ≥ .9 on the photos trained on."""
     profile, models = params.load("voc")
     samples = voc.read(shared / "VOCdevkit", "VOC2007/trainval", classes := voc.classes(
@@ -225,10 +250,12 @@ def test_eight_real_photos_are_learned_by_heart(shared, model):
     for steps in (80, 160, 320):  # a longer schedule where a shorter one did not do
         run = replace(profile, model=settings, train=replace(
             profile.train, steps=steps, batch=8, optimizer="adamw", lr=1e-3, warmup=20, workers=0, flip=0.0))
-        detector, _ = train.train(run, models[model], chosen, classes, 16)
+        torch.manual_seed(0)
+        detector, run = built(run, models, name, len(classes), 16)
+        train.train(detector, run, chosen)
         detections = evaluate.detect(detector.eval(), chosen, 8)
-        reached = metrics.voc_metrics(datasets.DataSet(classes, [], chosen), detections)["AP50"]
-        print(f"{model}: AP50 {reached:.3f} after {steps} steps")
+        reached = ap.voc_metrics(datasets.DataSet(classes, [], chosen), detections)["AP50"]
+        print(f"{name}: AP50 {reached:.3f} after {steps} steps")
         if reached >= 0.9:
             return
     raise AssertionError(f"AP50 {reached:.3f}")

@@ -4,14 +4,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ring
+from conftest import built, ring
 from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 import kaod
-from kaod import model, predict
+from kaod import predict
 from kaod.data import datasets, files
+from kaod.training import checkpoints
 
 CLASSES, IDS = list("abcdefg"), [1, 2, 3, 5, 8, 13, 21]
 
@@ -20,11 +21,9 @@ CLASSES, IDS = list("abcdefg"), [1, 2, 3, 5, 8, 13, 21]
 def checkpoint(tiny, tmp_path):
     """An untrained model's file: its scores are all near .07."""
     def make(name="kaod"):
-        profile, models = tiny
-        detector = model.build(profile.model, profile.keypoints, models[name], 7, 8)
+        detector, profile = built(*tiny, name, 7, 8)
         path = tmp_path / f"{name}.pt"
-        dataset = datasets.DataSet(CLASSES, IDS, [])
-        path.write_bytes(model.to_bytes(detector, profile, models[name], dataset, 8))
+        path.write_bytes(checkpoints.to_bytes(detector, profile, datasets.DataSet(CLASSES, IDS, []), 8))
         return path
     return make
 
@@ -64,8 +63,6 @@ def test_paths_images_arrays_and_tensors_give_the_same(checkpoint, photo):
         with pytest.raises(ValueError, match=f"expected a list of photos; got one {kind}: put it in a list"):
             predictor.predict(one)
     assert same(predictor.predict(np.array(image)[None], least=0.0)[0], answers[0])  # a batch is a list
-    with pytest.raises(ValueError, match="concave is 3: expected a ratio"):
-        predictor.predict([photo], concave=3)
     assert predictor.predict([]) == []
 
 
@@ -140,6 +137,16 @@ def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(checkp
     assert all(path.read_bytes() == photo.read_bytes() for path in paths)
 
 
+def test_background_is_no_detection(checkpoint, photo):
+    """torchvision's FCOS scores it as a class of its own, 0; an untrained model finds it everywhere."""
+    predictor = kaod.load(checkpoint())
+    found = predictor.predict([photo], least=0.0)[0]
+    with torch.inference_mode():
+        every = predictor.detector([predict.read(photo)])[0]
+    assert 0 in every["labels"] and found["labels"].min() > 0
+    assert len(found["labels"]) == len(found["masks"]) == (every["labels"] > 0).sum()
+
+
 def test_every_output_follows_from_the_keypoints():
     points = np.stack((ring((50, 40), 20), np.full((16, 2), 7.0), ring((2, 40), 20)))
     found = {"boxes": np.zeros((3, 4)), "scores": np.ones(3), "labels": np.ones(3, int), "keypoints": points}
@@ -160,8 +167,7 @@ def test_without_three_keypoints_there_is_no_rotated_box():
 
 def test_keypoints_are_in_the_photos_own_pixels(tiny):
     """A photo of twice the size is resized to the same input, and its boxes and keypoints come back twice as large."""
-    profile, models = tiny
-    detector = model.build(profile.model, profile.keypoints, models["kaod"], 7, 8).eval()
+    detector = built(*tiny, "kaod", 7, 8)[0].eval()
     detector.score_thresh = 0.0
     small = torch.rand(3, 64, 64)
     large = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
@@ -173,9 +179,8 @@ def test_keypoints_are_in_the_photos_own_pixels(tiny):
 
 
 def test_keypoints_at_known_objects_lie_around_their_centres(tmp_path, tiny, drawn):
-    profile, models = tiny
     samples, classes = drawn
-    detector = model.build(profile.model, profile.keypoints, models["kaod"], len(classes), 16).eval()
+    detector = built(*tiny, "kaod", len(classes), 16)[0].eval()
     seen = 0
     for sample in samples:
         for number, points in predict.at_objects(detector, sample).items():

@@ -388,7 +388,7 @@ def test_a_photo_has_its_annotations_name_even_if_its_filename_is_stale(devkit):
 
 
 @pytest.fixture
-def coco(tmp_path):
+def written(tmp_path):
     """A function that writes a COCO file of two photos of 50×40 pixels, 1 with annotations that have the given
     segmentations, numbered from 1, and reads it: (samples, faults)."""
     def read(*segmentations, images=({"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}), **more):
@@ -421,16 +421,16 @@ TRIANGLE = [10, 5, 40, 5, 40, 25]
     ({"size": [50, 40], "counts": [2000]}, "its run-length mask has the size [50, 40], its photo [40, 50]"),
     ({"size": [40, 50], "counts": [100, 20]}, "the counts of its run-length mask"),
     ({"size": [40, 50], "counts": "abc"}, "Invalid RLE"), ({"size": [40, 50]}, "it or its image is broken")])
-def test_an_impossible_segmentation_is_one_fault_of_its_annotation(coco, wrong, message, crowd):
-    (first, second), faults = coco([TRIANGLE], wrong, [TRIANGLE], iscrowd=crowd)
+def test_an_impossible_segmentation_is_one_fault_of_its_annotation(written, wrong, message, crowd):
+    (first, second), faults = written([TRIANGLE], wrong, [TRIANGLE], iscrowd=crowd)
     assert len(faults) == 1 and faults[0].startswith(f"annotation 2: {message}")
     assert len(first.boxes) == 2 and len(second.boxes) == 0  # neither the photo nor its other objects are lost
 
 
-def test_an_image_id_that_occurs_twice_in_a_file_is_a_fault(coco):
+def test_an_image_id_that_occurs_twice_in_a_file_is_a_fault(written):
     """Else both photos had the annotations of both. The later one is left out."""
     twice = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}, {"id": 1, "file_name": "c.jpg"}]
-    samples, faults = coco([TRIANGLE], images=twice)
+    samples, faults = written([TRIANGLE], images=twice)
     assert faults == ["image id 1 occurs twice, for a.jpg and c.jpg"]
     assert [(each.path.name, len(each.boxes)) for each in samples] == [("a.jpg", 1), ("b.jpg", 0)]
 

@@ -235,7 +235,7 @@ def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
     path.write_bytes(path.read_bytes() + inner)
     assert zipfile.is_zipfile(path)
     fetch.unpack(path, tmp_path / "out")
-    assert [each.path.stem for each in (tmp_path / "out").iterdir()] == ["inner.zip"]
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["inner.zip"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
@@ -549,8 +549,8 @@ def test_the_user_reads_what_is_wrong_with_voc_data(repository, own, monkeypatch
     damage(folder / "JPEGImages" / f"{stem}.jpg", folder / "Annotations" / f"{stem}.xml")
     settle(repository, "voc", root=own.root, train_sets=own.train_sets, test_sets=own.test_sets)
     first, *rest = command(monkeypatch).splitlines()
-    assert first == (f"kaod.data.download: {own.data}: 1 faults in the data (voc.skip_bad: true in params.yaml would leave "
-                     "them out):")
+    assert first == (f"kaod.data.download: {own.data}: 1 faults in the data (voc.skip_bad: true in params.yaml would "
+                     "leave them out):")
     assert len(rest) == 1 and re.fullmatch(f"{folder}/(JPEGImages|Annotations)/{line.replace('p', stem, 1)}", rest[0])
     assert not (own.folder / "manifest.json").exists()
     settle(repository, "voc", root=own.root, train_sets=own.train_sets, test_sets=own.test_sets, skip_bad=True)
@@ -585,11 +585,11 @@ def test_the_user_reads_what_is_wrong_with_coco_data(tmp_path, repository, drawn
     path = root / names[1]
     if fault == "broken JSON":
         path.write_text(path.read_text()[:-20])
-        assert re.fullmatch(rf"kaod\.download: {path}: not valid JSON \(.*\)", command(monkeypatch))
+        assert re.fullmatch(rf"kaod\.data\.download: {path}: not valid JSON \(.*\)", command(monkeypatch))
         return
     if fault == "missing JSON":
         path.unlink()
-        assert re.fullmatch(rf"kaod\.download: {path}: no such file; .* annotations of the photos in {root}/b",
+        assert re.fullmatch(rf"kaod\.data\.download: {path}: no such file; .* annotations of the photos in {root}/b",
                             command(monkeypatch))
         return
     content = files.read_json(path)

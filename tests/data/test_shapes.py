@@ -12,7 +12,8 @@ from kaod.data import coco, datasets, files, shapes, vertices
 
 
 def test_the_same_seed_draws_the_same_bytes(tmp_path, tiny):
-    draw, sets = replace(tiny[0].draw, train=3, test=2), ["annotations/instances_a.json", "annotations/instances_b.json"]
+    draw = replace(tiny[0].draw, train=3, test=2)
+    sets = ["annotations/instances_a.json", "annotations/instances_b.json"]
     for name in ("a", "b"):
         shapes.write(tmp_path / name, draw, sets)
     written = [{path.relative_to(tmp_path / name): files.digest(path) for path in (tmp_path / name).rglob("*.*")}
@@ -27,7 +28,7 @@ def test_outlines_are_those_of_the_pixels(monkeypatch):
     monkeypatch.setattr(shapes, "_colour", lambda rng, hue=None: np.zeros(3))
     for seed in range(8):
         seen = iter(["black"] + 20 * ["white"])
-        monkeypatch.setattr(shapes, "_texture", lambda rng, size, colour: Image.new(
+        monkeypatch.setattr(shapes, "_texture", lambda rng, size, colour, seen=seen: Image.new(
             "RGB", (size * shapes.SCALE,) * 2, next(seen)))
         image, labels, outlines = shapes.draw(np.random.default_rng(seed), 128)
         white = np.asarray(image.convert("L")) > 127

@@ -124,4 +124,5 @@ def test_nuclei_have_more_vertices(shared):
 def test_a_missing_manifest_is_one_line(repository):
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("kaod.data.vertices", run_name="__main__")
-    assert stop.value.code.startswith(f"kaod.data.vertices: {repository}/datasets/shapes/sets/annotations-instances_train.json: no such file")
+    assert stop.value.code.startswith(
+        f"kaod.data.vertices: {repository}/datasets/shapes/sets/annotations-instances_train.json: no such file")

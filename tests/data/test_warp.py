@@ -141,7 +141,8 @@ def test_a_crowd_that_left_takes_its_mask_along():
 def test_a_missing_manifest_is_one_line(repository):
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("kaod.data.warp", run_name="__main__")
-    assert stop.value.code.startswith(f"kaod.data.warp: {repository}/datasets/shapes/sets/annotations-instances_test.json: no such file")
+    assert stop.value.code.startswith(
+        f"kaod.data.warp: {repository}/datasets/shapes/sets/annotations-instances_test.json: no such file")
 
 
 def test_without_outlines_the_box_is_that_of_the_turned_corners():

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -6,20 +7,18 @@ import yaml
 from experiments import grid
 from kaod import ROOT, params
 from kaod.data import download, files
-from kaod.training import checkpoint
 
 
 def test_a_run_is_the_same_measured_on_the_way_or_not(repository, monkeypatch):
     monkeypatch.setattr(grid, "ROOT", repository)
-    monkeypatch.setattr(checkpoint, "ROOT", ROOT)  # the code that is in the fingerprint
     profile = params.load("tiny")[0]
-    profile = profile.model_copy(update={"vertices": profile.vertices.model_copy(update={"k": 8})})
+    profile = replace(profile, vertices=replace(profile.vertices, k=8))
     download.draw(profile)
-    files.write_json(profile.folder / "manifest.json", download.manifest(profile))
+    files.write_json(profile.folder / "manifest.json", download.check(profile))
     made = []
     for snapshots in (0, 3):
-        training = profile.train.model_copy(update={"snapshots": snapshots})
-        grid.train_run(profile.model_copy(update={"train": training}), "kaod", {}, 5, "cpu")
+        training = replace(profile.train, snapshots=snapshots)
+        grid.train_run(replace(profile, train=training), "kaod", {}, 5, "cpu")
         made.append((profile.runs / "grid" / "kaod-5" / "model.pt").read_bytes())
     found = files.read_json(profile.runs / "grid" / "kaod-5" / "run.json")
     assert made[0] == made[1] and list(found["learning"]) == ["0", "2", "4"]

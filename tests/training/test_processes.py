@@ -1,22 +1,23 @@
 """Training as a user starts it: killed and started again, and by two processes."""
 
-import contextlib
+import copy
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+import yaml
+from tensorboard.backend.event_processing import event_file_loader
 
-from kaod import ROOT, params
-from kaod.data import files, shapes
-from kaod.training import checkpoint, distributed, watch
+from kaod import ROOT
+from kaod.data import files
+from kaod.training import processes
 
 WHOLE = ("-m", "kaod.train")
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kaod.train")
@@ -25,26 +26,23 @@ TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "
 class Repository:
     """A copy of the code with eight drawn photos and small settings, whose commands are processes of their own."""
 
-    def __init__(self, folder: Path, profile: params.Profile):
+    def __init__(self, folder: Path):
         self.folder = folder
-        for path in (ROOT / "kaod").glob("*.py"):
-            files.write_bytes(folder / "kaod" / path.name, path.read_bytes())
-        self.text = (ROOT / "params.yaml").read_text().replace("profile: shapes", "profile: tiny", 1)
+        for path in (ROOT / "kaod").rglob("*.py"):
+            files.write_bytes(folder / path.relative_to(ROOT), path.read_bytes())
+        self.settings = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"profile": "tiny"}
+        self.settings["tiny"]["draw"] |= {"train": 8, "test": 6}
         self.set()
-        shapes.write(folder / "datasets" / "tiny", replace(profile.draw, train=8, test=6),
-                     profile.train_sets + profile.test_sets)
-        files.write_json(folder / "datasets" / "tiny" / "manifest.json", {
-            "skipped": [],
-            "categories": [{"id": number, "name": name} for number, name in enumerate(shapes.OUTLINES, 1)]})
+        self("-m", "kaod.data.download")
         files.write_json(folder / "runs" / "tiny" / "k.json", {"k": 8})
 
     def set(self, **changes):
         """Small layers, and these settings, in the profile `tiny` of params.yaml."""
-        head, section = self.text.split("\ntiny:")
+        settings = copy.deepcopy(self.settings)
         for key, value in {"fpn_channels": 32, "head_convs": 1, "threads": 1, **changes}.items():
-            before, after = section.split(f"    {key}: ", 1)
-            section = f"{before}    {key}: {value}\n{after.split(chr(10), 1)[1]}"
-        files.write_bytes(self.folder / "params.yaml", f"{head}\ntiny:{section}".encode())
+            section = next(each for each in settings["tiny"].values() if isinstance(each, dict) and key in each)
+            section[key] = value
+        files.write_bytes(self.folder / "params.yaml", yaml.safe_dump(settings).encode())
 
     def start(self, *command) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1",
@@ -60,15 +58,15 @@ class Repository:
         return said
 
     def wait(self, process: subprocess.Popen, step: int, model: str = "kaod"):
-        """Until this training, and not an earlier one, has logged that it has made so many steps."""
-        log = self.folder / "scratch" / "tiny" / model / "log.tsv"
-        for _ in range(12000):
-            # a training that starts over takes the log of the one before it away, at any moment
-            with contextlib.suppress(FileNotFoundError):
-                if log.stat().st_mtime > self.started and len(log.read_text().splitlines()) > step:
-                    return
+        """Until this training, and not an earlier one, has drawn the curves of so many steps."""
+        folder = self.folder / "scratch" / "tiny" / model / "tensorboard"
+        for _ in range(1200):
+            mine = [path for path in folder.glob("*") if path.stat().st_mtime > self.started]
+            if mine and max((event.step for path in mine for event in event_file_loader.EventFileLoader(
+                    str(path)).Load()), default=0) >= step:
+                return
             assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.01)
+            time.sleep(0.1)
         raise AssertionError(f"no step {step} within two minutes")
 
     def made(self, model: str = "kaod") -> tuple[bytes, bytes]:
@@ -81,8 +79,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path, tiny):
-    return Repository(tmp_path / "repository", tiny[0])
+def repository(tmp_path):
+    return Repository(tmp_path / "repository")
 
 
 def weights(content: bytes, tmp_path) -> dict[str, torch.Tensor]:
@@ -105,13 +103,12 @@ def test_a_run_killed_twice_and_ended_once_ends_as_one_that_was_not(repository):
     said = repository(*WHOLE, "kaod")
     assert "going on from step" in said and repository.made() == whole
     scratch = repository.folder / "scratch" / "tiny" / "kaod"
-    assert [path.name for path in scratch.iterdir()] == ["log.tsv"]
-    assert [row["step"] for row in files.read_tsv(scratch / "log.tsv")] == list(range(1, 13))
+    assert [path.name for path in scratch.iterdir()] == ["tensorboard"]
 
 
-@pytest.mark.parametrize("model, changes", [("kaod", {"rotate": 0.5, "scale": 0.7}),
+@pytest.mark.parametrize("model, changes", [("kaod", {"rotate": 0.5}),
                                             ("fcos", {}),
-                                            ("kaod", {"supervise_view": "true", "reduction": "sum", "beta": 0.01,
+                                            ("kaod", {"supervise_view": True, "reduction": "sum", "beta": 0.01,
                                                       "separation": 0.1, "box_loss": "iou"})])
 def test_two_processes_learn_what_one_does(repository, tmp_path, model, changes):
     """The same losses and weights, to rounding, though the ranks' photos have unlike numbers of objects."""
@@ -123,6 +120,8 @@ def test_two_processes_learn_what_one_does(repository, tmp_path, model, changes)
     files.write_bytes(tmp_path / "one.tsv", log)
     files.write_bytes(tmp_path / "two.tsv", log_of_two)
     for row, found in zip(files.read_tsv(tmp_path / "one.tsv"), files.read_tsv(tmp_path / "two.tsv"), strict=True):
+        # rounding moves some values across a ReLU's or a pooling's edge, where slopes jump: losses do not feel it
+        assert found.pop("gradient_norm") == pytest.approx(row.pop("gradient_norm"), rel=1e-3)
         assert found == pytest.approx(row, rel=1e-4, abs=1e-6)
     expected = weights(one, tmp_path)
     for name, value in weights(two, tmp_path).items():
@@ -167,50 +166,35 @@ def test_alone_nothing_is_shared():
     torch.manual_seed(0)
     expected = torch.rand(4, 3)
     torch.manual_seed(0)
-    assert torch.equal(distributed.rand(4, 3), expected) and distributed.part([1, 2, 3]) == [1, 2, 3]
-    assert distributed.share(torch.tensor(3)) == 1 and distributed.world() == 1 and distributed.rank() == 0
-    assert distributed.mean(expected) is expected and distributed.from_first(expected) is expected
+    assert torch.equal(processes.rand(4, 3), expected) and processes.part([1, 2, 3]) == [1, 2, 3]
+    assert processes.share(torch.tensor(3)) == 1 and processes.world() == 1 and processes.rank() == 0
+    assert processes.mean(expected) is expected and processes.from_first(expected) is expected
 
 
 def test_shares_make_the_mean_over_ranks_the_mean_over_all(monkeypatch):
     """Of 3 values here and 5 there, the ranks' means weighted by their shares average to the mean of the 8."""
     values = torch.rand(3), torch.rand(5)
-    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.fill_(8))
-    shares = [distributed.share(torch.tensor(len(each))) for each in values]
+    monkeypatch.setattr(processes.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(processes.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda total: total.fill_(8))
+    shares = [processes.share(torch.tensor(len(each))) for each in values]
     mean = sum(share * each.mean() for share, each in zip(shares, values)) / 2
     assert mean == pytest.approx(torch.cat(values).mean().item())
-    monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.fill_(0))
-    assert torch.isfinite(distributed.share(torch.tensor(0)))
-
-
-def test_the_log_comes_back_exactly():
-    log = [{"step": step, "loss": 1 / step, "lr": 0.1 ** step} for step in range(1, 5)]
-    assert watch.rows(watch.columns(log)) == log and type(watch.rows(watch.columns(log))[0]["step"]) is int
-
-
-def test_the_last_checkpoints_are_kept(tmp_path):
-    for step in (8, 9, 10, 11):
-        checkpoint.save(tmp_path, "run", step, {"value": step}, keep=3)
-    assert [path.name[5:12] for path in checkpoint.steps(tmp_path)] == ["0000011", "0000010", "0000009"]
-    assert checkpoint.resume(tmp_path, "run")["value"] == 11
-    assert checkpoint.resume(tmp_path, "other") is None and not checkpoint.steps(tmp_path)
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda total: total.fill_(0))
+    assert torch.isfinite(processes.share(torch.tensor(0)))
 
 
 @pytest.mark.cuda
-def test_a_gpu_trains_in_bf16_compiled_and_to_the_cpus_losses(repository, tmp_path):
+def test_a_gpu_trains_in_bf16_and_to_the_cpus_losses(repository, tmp_path):
     repository(*WHOLE, "kaod")
     files.write_bytes(tmp_path / "cpu.tsv", repository.made()[1])
     expected = files.read_tsv(tmp_path / "cpu.tsv")
-    for fast in ("false", "true"):
-        repository.set(bf16=fast, channels_last=fast, compile=fast)
+    for fast in (False, True):
+        repository.set(bf16=fast, channels_last=fast)
         process = subprocess.run([sys.executable, *WHOLE, "kaod"], cwd=repository.folder, text=True,
                                  env={**os.environ, "PYTHONPATH": str(repository.folder),
                                       "NVIDIA_TF32_OVERRIDE": "0"}, capture_output=True)
-        assert process.returncode == 0 and "does not work" not in process.stdout, process.stdout + process.stderr
+        assert process.returncode == 0, process.stdout + process.stderr
         files.write_bytes(tmp_path / "gpu.tsv", repository.made()[1])
         found = files.read_tsv(tmp_path / "gpu.tsv")
-        assert found[0]["loss"] == pytest.approx(expected[0]["loss"], rel=0.03 if fast == "true" else 1e-3)
-        log = files.read_tsv(repository.folder / "scratch" / "tiny" / "kaod" / "log.tsv")
-        assert log[-1]["gpu_mib"] > 0
+        assert found[0]["loss"] == pytest.approx(expected[0]["loss"], rel=0.03 if fast else 1e-3)
