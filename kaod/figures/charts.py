@@ -37,14 +37,10 @@ SHAPES = {  # the columns of each table of shapes
 
 
 def style(photos: bool = False) -> None:
-    """Fonts and lines that read well on GitHub; called first by each notebook.
-
-    photos: keep the figures from here on as JPEG, a quarter of the size where photos are in them.
-    """
-    if photos:
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
-    else:
-        set_matplotlib_formats("png")
+    """Fonts and lines that read well on GitHub; called first by each notebook. photos: keep the figures from here on
+    as JPEG, a quarter of the size where photos are in them."""
+    jpeg = {"pil_kwargs": {"quality": 80, "subsampling": 0}}
+    set_matplotlib_formats("jpeg" if photos else "png", **(jpeg if photos else {}))
     plt.rcParams.update({
         "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
         "axes.titlesize": 12, "axes.grid": False, "figure.constrained_layout.use": True, "legend.frameon": False,
@@ -110,18 +106,13 @@ def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title:
 
 def vertices_by_class(counts: dict[str, list[int]], k: int):
     """Median and middle half of the vertex counts of each class; at most 20 classes, the most frequent ones."""
-    names = sorted(counts, key=lambda name: -len(counts[name]))[:20]
-    names.sort(key=lambda name: np.median(counts[name]))
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(names)))
-    for row, name in enumerate(names):
-        low, middle, high = np.percentile(counts[name], (25, 50, 75))
-        axes.plot((low, high), (row, row), color=COLOURS[5], linewidth=6, solid_capstyle="butt")
-        axes.plot(middle, row, "o", color=DARK)
+    names = sorted(sorted(counts, key=lambda name: -len(counts[name]))[:20], key=lambda name: np.median(counts[name]))
+    _, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(names)))
+    low, middle, high = np.array([np.percentile(counts[name], (25, 50, 75)) for name in names]).T
+    axes.hlines(names, low, high, color=COLOURS[5], linewidth=6)
+    axes.plot(middle, names, "o", color=DARK)
     axes.axvline(k, color=COLOURS[3], linestyle="--", label=f"K = {k}")
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="vertices (dot: median; bar: middle half)",
-             title="Vertices by class")
-    axes.legend(loc="lower right")
-    return figure
+    return finish(axes, xlabel="vertices (dot: median; bar: middle half)", title="Vertices by class")
 
 
 def tolerance_curve(medians: dict[float, float], marks: dict[str, float], title: str, target: float | None = None):
