@@ -69,11 +69,9 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
 
 
 def looks(models) -> dict[str, dict]:
-    """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them.
-
-    A model has the same look everywhere, NAME-long that of NAME. Other names take colours that the figure has left,
-    with markers that no known model has.
-    """
+    """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them. A model
+    looks the same everywhere, NAME-long as NAME does. Other names take colours that the figure has left, with markers
+    that no known model has."""
     found = {}
     for model in models:
         look = MODELS.get(model.removesuffix("-long"))
@@ -116,10 +114,8 @@ def vertices_by_class(counts: dict[str, list[int]], k: int):
 
 
 def tolerance_curve(medians: dict[float, float], marks: dict[str, float], title: str, target: float | None = None):
-    """The median vertex count against the tolerance of the simplification (share of the perimeter).
-
-    marks: {words: tolerance} of what is drawn as a line of its own.
-    """
+    """The median vertex count against the tolerance of the simplification, a share of the perimeter. marks: {words:
+    tolerance} of what is drawn as a line of its own."""
     _, axes = plt.subplots(figsize=(8, 3))
     axes.plot([100 * each for each in medians], list(medians.values()), marker="o", markersize=3)
     if target is not None:
@@ -141,13 +137,12 @@ def running(axes, logs: dict[str, pd.DataFrame], name: str, window: int = 20) ->
 
 def losses(logs: dict[str, pd.DataFrame]):
     """Each model's losses over the steps."""
-    titles = {"classification": "classification", "bbox_regression": "box", "bbox_ctrness": "centerness",
-              "keypoints": "keypoints"}
-    figure, panels = plt.subplots(1, len(titles), figsize=(12, 2.8))
-    for axes, (name, title) in zip(panels, titles.items()):
+    names = ["classification", "bbox_regression", "bbox_ctrness", "keypoints"]
+    figure, panels = plt.subplots(1, 4, figsize=(12, 2.8))
+    for axes, name, title in zip(panels, names, ("classification", "box", "centerness", "keypoints")):
         running(axes, logs, name)
         axes.set(title=title, xlabel="step", ylim=(0, None))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=max(1, len(logs)))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(logs))
     return figure
 
 
@@ -215,9 +210,7 @@ def results_table(metrics: dict[str, dict]) -> str:
 
 def shape_table(metrics: dict[str, dict], title: str, kind: str = "st") -> str:
     """How well hulls and rotated boxes tell shapes, in Markdown, one row a model; empty where no outline is known.
-
-    title: one of `SHAPES`.
-    """
+    title: one of `SHAPES`."""
     rows = {model: {"spread": found["spread"]} | found["shape"] | {
         f"mask-{guess}": each["AP50"] for guess, each in (found["masks"] or {}).items()}
         for model, found in ((model, each[kind]) for model, each in metrics.items()) if found["shape"]}
