@@ -29,7 +29,6 @@ P = idea.on_outline(corners, keypoints)  # (K, 2) pixels
 box = geometry.enclosing(P)
 anchor = (box[2:] - box[:2]).max() / 12      # FCOS takes the level whose anchors have about this size
 o = (box[:2] + box[2:]) / 2 + anchor * torch.tensor([1, -0.6])  # a location near the box's centre
-center = torch.tensor(image.size, dtype=torch.float64) / 2
 
 # %% [markdown]
 # ## The idea in one picture
@@ -80,7 +79,7 @@ figure = idea.soft_boxes(image, P, o, anchor, sharpness=(0.5, 1, 2))
 # objects count alike.
 
 # %%
-T = geometry.rigid(torch.tensor(float(angle)).double(), torch.tensor(shift).double(), center)
+T = idea.motion(image, angle, shift)
 P_T = idea.second_list(P, T, noise)
 figure = idea.two_views(image, P, P_T, T, o)
 
@@ -91,9 +90,8 @@ figure = idea.two_views(image, P, P_T, T, o)
 # least 90 % of the object's box does.
 
 # %%
-zero = torch.zeros(2).double()
-maps = {name: geometry.rigid(torch.tensor(degrees).double(), zero + torch.tensor(by), center) for name, degrees, by in (
-    ("turned", 25.0, (0, 0)), ("moved", 10.0, (80, -60)), ("moved far", 20.0, (150, 20)))}
+maps = {"turned": idea.motion(image, 25), "moved": idea.motion(image, 10, (80, -60)),
+        "moved far": idea.motion(image, 20, (150, 20))}
 figure = idea.masks(image, P, o, maps)
 
 # %% [markdown]

@@ -37,14 +37,10 @@ SHAPES = {  # the columns of each table of shapes
 
 
 def style(photos: bool = False) -> None:
-    """Fonts and lines that read well on GitHub; called first by each notebook.
-
-    photos: keep the figures from here on as JPEG, a quarter of the size where photos are in them.
-    """
-    if photos:
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
-    else:
-        set_matplotlib_formats("png")
+    """Fonts and lines that read well on GitHub; called first by each notebook. photos: keep the figures from here on
+    as JPEG, a quarter of the size where photos are in them."""
+    jpeg = {"pil_kwargs": {"quality": 80, "subsampling": 0}}
+    set_matplotlib_formats("jpeg" if photos else "png", **(jpeg if photos else {}))
     plt.rcParams.update({
         "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
         "axes.titlesize": 12, "axes.grid": False, "figure.constrained_layout.use": True, "legend.frameon": False,
@@ -73,11 +69,9 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
 
 
 def looks(models) -> dict[str, dict]:
-    """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them.
-
-    A model has the same look everywhere, NAME-long that of NAME. Other names take colours that the figure has left,
-    with markers that no known model has.
-    """
+    """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them. A model
+    looks the same everywhere, NAME-long as NAME does. Other names take colours that the figure has left, with markers
+    that no known model has."""
     found = {}
     for model in models:
         look = MODELS.get(model.removesuffix("-long"))
@@ -110,25 +104,18 @@ def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title:
 
 def vertices_by_class(counts: dict[str, list[int]], k: int):
     """Median and middle half of the vertex counts of each class; at most 20 classes, the most frequent ones."""
-    names = sorted(counts, key=lambda name: -len(counts[name]))[:20]
-    names.sort(key=lambda name: np.median(counts[name]))
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(names)))
-    for row, name in enumerate(names):
-        low, middle, high = np.percentile(counts[name], (25, 50, 75))
-        axes.plot((low, high), (row, row), color=COLOURS[5], linewidth=6, solid_capstyle="butt")
-        axes.plot(middle, row, "o", color=DARK)
+    names = sorted(sorted(counts, key=lambda name: -len(counts[name]))[:20], key=lambda name: np.median(counts[name]))
+    _, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(names)))
+    low, middle, high = np.array([np.percentile(counts[name], (25, 50, 75)) for name in names]).T
+    axes.hlines(names, low, high, color=COLOURS[5], linewidth=6)
+    axes.plot(middle, names, "o", color=DARK)
     axes.axvline(k, color=COLOURS[3], linestyle="--", label=f"K = {k}")
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="vertices (dot: median; bar: middle half)",
-             title="Vertices by class")
-    axes.legend(loc="lower right")
-    return figure
+    return finish(axes, xlabel="vertices (dot: median; bar: middle half)", title="Vertices by class")
 
 
 def tolerance_curve(medians: dict[float, float], marks: dict[str, float], title: str, target: float | None = None):
-    """The median vertex count against the tolerance of the simplification (share of the perimeter).
-
-    marks: {words: tolerance} of what is drawn as a line of its own.
-    """
+    """The median vertex count against the tolerance of the simplification, a share of the perimeter. marks: {words:
+    tolerance} of what is drawn as a line of its own."""
     _, axes = plt.subplots(figsize=(8, 3))
     axes.plot([100 * each for each in medians], list(medians.values()), marker="o", markersize=3)
     if target is not None:
@@ -150,13 +137,12 @@ def running(axes, logs: dict[str, pd.DataFrame], name: str, window: int = 20) ->
 
 def losses(logs: dict[str, pd.DataFrame]):
     """Each model's losses over the steps."""
-    titles = {"classification": "classification", "bbox_regression": "box", "bbox_ctrness": "centerness",
-              "keypoints": "keypoints"}
-    figure, panels = plt.subplots(1, len(titles), figsize=(12, 2.8))
-    for axes, (name, title) in zip(panels, titles.items()):
+    names = ["classification", "bbox_regression", "bbox_ctrness", "keypoints"]
+    figure, panels = plt.subplots(1, 4, figsize=(12, 2.8))
+    for axes, name, title in zip(panels, names, ("classification", "box", "centerness", "keypoints")):
         running(axes, logs, name)
         axes.set(title=title, xlabel="step", ylim=(0, None))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=max(1, len(logs)))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(logs))
     return figure
 
 
@@ -224,9 +210,7 @@ def results_table(metrics: dict[str, dict]) -> str:
 
 def shape_table(metrics: dict[str, dict], title: str, kind: str = "st") -> str:
     """How well hulls and rotated boxes tell shapes, in Markdown, one row a model; empty where no outline is known.
-
-    title: one of `SHAPES`.
-    """
+    title: one of `SHAPES`."""
     rows = {model: {"spread": found["spread"]} | found["shape"] | {
         f"mask-{guess}": each["AP50"] for guess, each in (found["masks"] or {}).items()}
         for model, found in ((model, each[kind]) for model, each in metrics.items()) if found["shape"]}

@@ -18,6 +18,7 @@ from .charts import COLOURS, DARK
 from .photos import FROM_POINTS, keypoints, labelled, legend, outline, show
 
 FIRST, SECOND = COLOURS[0], COLOURS[1]
+BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "fontsize": 10, "handlelength": 1.6}  # hides nothing there
 
 
 def photo(seed: int, size: int = 256) -> tuple[Image.Image, np.ndarray]:
@@ -31,6 +32,12 @@ def on_outline(corners: np.ndarray, k: int) -> torch.Tensor:
     ring = shapely.LinearRing(corners)
     places = shapely.line_interpolate_point(ring, np.arange(k) / k, normalized=True)
     return torch.from_numpy(shapely.get_coordinates(places))
+
+
+def motion(image: Image.Image, angle: float, shift=(0.0, 0.0)) -> torch.Tensor:
+    """T (2, 3): a turn by `angle` degrees, clockwise, about the photo's centre, and a shift in pixels."""
+    center = image.width / 2, image.height / 2
+    return geometry.rigid(*(torch.tensor(each, dtype=torch.float64) for each in (angle, shift, center)))
 
 
 def view(image: Image.Image, T: torch.Tensor, fill: str = "reflect") -> Image.Image:
@@ -76,23 +83,18 @@ def _cross(axes, place, label: str) -> None:
                   bbox={"facecolor": "white", "alpha": 0.85, "pad": 1.5, "linewidth": 0})
 
 
-def _rectangle(axes, box, colour, label: str, dashes: str = "-") -> None:
-    """A box (4,) with a dark seam, and an entry in the legend."""
-    outline(axes, geometry.corners(torch.as_tensor(box)).numpy(), colour, 2.5, dashes=dashes)
-    axes.plot([], [], color=colour, linewidth=3, linestyle=dashes, label=label)
-
-
-def _legend(axes) -> None:
-    """Below the picture, where it hides nothing."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=10, handlelength=1.6)
+def _ring(axes, points, colour, label: str, dashes: str = "-", fill: float = 0.0) -> None:
+    """A closed line through points (V, 2) with a dark seam, and an entry in the legend."""
+    outline(axes, points, colour, 1.5 if fill else 2.5, fill, dashes)
+    axes.plot([], [], color=colour, linewidth=7 if fill else 3, linestyle=dashes, alpha=0.7 if fill else 1, label=label)
 
 
 def distances_or_points(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness: float):
     """What FCOS learns at one location, and what KAOD learns there."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4.7))
-    box = geometry.enclosing(P).numpy()
+    box = geometry.enclosing(P)
     show(left, image, "FCOS: four distances from o")
-    _rectangle(left, box, FIRST, "the box, given by the distances")
+    _ring(left, geometry.corners(box).numpy(), FIRST, "the box, given by the distances")
     x, y = o.tolist()
     for place in ((box[0], y), (box[2], y), (x, box[1]), (x, box[3])):
         left.annotate("", place, (x, y), arrowprops={"arrowstyle": "-|>", "color": "white", "linewidth": 2,
@@ -100,11 +102,11 @@ def distances_or_points(image, P: torch.Tensor, o: torch.Tensor, anchor: float, 
     show(right, image, f"KAOD: K = {len(P)} keypoints from o")
     for place in P.numpy():
         right.plot(*zip((x, y), place), color="white", linewidth=1)
-    _rectangle(right, soft_box(P, o, anchor, sharpness).numpy(), FIRST, "the box, derived from the points")
+    _ring(right, geometry.corners(soft_box(P, o, anchor, sharpness)).numpy(), FIRST, "the box, derived from the points")
     dots(right, P, FIRST)
     for axes in (left, right):
         _cross(axes, o, "o")
-        _legend(axes)
+        axes.legend(**BELOW)
     return figure
 
 
@@ -119,8 +121,9 @@ def soft_boxes(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness
     grey = image.convert("L").convert("RGB")
     for axes, value, share in zip(panels, sharpness, by_sharpness):
         show(axes, grey, f"sharpness {value:g}")
-        _rectangle(axes, geometry.enclosing(P).numpy(), COLOURS[1], "from smallest to largest x and y", ":")
-        _rectangle(axes, soft_box(P, o, anchor, value).numpy(), FIRST, "from softmin to softmax")
+        hard, soft = (geometry.corners(box).numpy() for box in (geometry.enclosing(P), soft_box(P, o, anchor, value)))
+        _ring(axes, hard, SECOND, "from smallest to largest x and y", ":")
+        _ring(axes, soft, FIRST, "from softmin to softmax")
         drawn = axes.scatter(*P.numpy().T, c=share, cmap="cividis", **ends, s=110, edgecolors="black", zorder=3)
         for number in (share.argmax(), share.argmin()):
             axes.annotate(f"{share[number]:.2f}", P[number].numpy(), (9, 0), textcoords="offset points", va="center",
@@ -181,22 +184,20 @@ def masks(image, P: torch.Tensor, o: torch.Tensor, maps: dict[str, torch.Tensor]
 def for_free(image, corners: np.ndarray, k: int, angles: tuple[float, ...]):
     """The upright box, the rotated box and the hull of the points, for the photo turned by each angle (degrees)."""
     figure, panels = plt.subplots(1, len(angles), figsize=(11, 4.4))
-    center = torch.tensor(image.size, dtype=torch.float64) / 2
     for axes, angle in zip(panels, angles):
-        T = geometry.rigid(torch.tensor(float(angle)).double(), torch.zeros(2).double(), center)
+        T = motion(image, angle)
         points = geometry.transform(T, on_outline(corners, k))
         truth = shapely.Polygon(geometry.transform(T, torch.from_numpy(corners)).numpy())
-        ring, hull = geometry.rotated_boxes(points[None].numpy())[0][0], geometry.hulls(points[None].numpy())[0]
-        box = geometry.enclosing(points).numpy()
         show(axes, view(image, T), f"turned by {angle:g}°")
-        outline(axes, hull, COLOURS[6], 1.5, 0.45)
-        axes.plot([], [], color=COLOURS[6], linewidth=7, alpha=0.7,
-                  label=f"hull, the mask: IoU {iou(shapely.Polygon(hull), truth):.2f}")
-        outline(axes, ring, SECOND, 2.5)
-        axes.plot([], [], color=SECOND, linewidth=3, label=f"rotated box: IoU {iou(shapely.Polygon(ring), truth):.2f}")
-        _rectangle(axes, box, FIRST, f"upright box: IoU {iou(shapely.box(*box), truth):.2f}", "--")
+        for words, ring, colour, dashes, fill in (
+                ("hull, the mask", geometry.hulls(points[None].numpy())[0], COLOURS[6], "-", 0.45),
+                ("rotated box", geometry.rotated_boxes(points[None].numpy())[0][0], SECOND, "-", 0),
+                ("upright box", geometry.corners(geometry.enclosing(points)).numpy(), FIRST, "--", 0)):
+            found = shapely.Polygon(ring)
+            iou = found.intersection(truth).area / found.union(truth).area
+            _ring(axes, ring, colour, f"{words}: IoU {iou:.2f}", dashes, fill)
         dots(axes, points, FIRST, numbers=False)
-        _legend(axes)
+        axes.legend(**BELOW)
     return figure
 
 
@@ -206,8 +207,7 @@ def idea(k: int = 16, angle: float = 40):
     The keypoints lie on the outline here. At most 880 × 330 pixels at the 80 dpi of `charts.style`.
     """
     image, corners = photo(236)
-    T = geometry.rigid(torch.tensor(angle).double(), torch.zeros(2).double(), torch.tensor(image.size).double() / 2)
-    first = on_outline(corners, k)
+    T, first = motion(image, angle), on_outline(corners, k)
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.1))
     show(panels[0], image, "a photo; labelled: an upright box")
     labelled(panels[0], geometry.enclosing(first))
@@ -218,7 +218,3 @@ def idea(k: int = 16, angle: float = 40):
         keypoints(axes, {"keypoints": points[None].numpy(), "labels": [1]}, 60)
     legend(figure, "labelled box", *FROM_POINTS)
     return figure
-
-
-def iou(first: shapely.Geometry, second: shapely.Geometry) -> float:
-    return first.intersection(second).area / first.union(second).area

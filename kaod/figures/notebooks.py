@@ -11,7 +11,6 @@ nothing.
                                               photos, and of notebooks whose text and code are those that ran
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -29,10 +28,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def normalise(notebook, outputs: bool):
-    """In place: no times, no random ids, no trace of the machine; without `outputs`, as it was written.
-
-    Cells are numbered; the metadata keep the kernel's name, the language, and the cells' tags.
-    """
+    """In place: no times, no random ids, no trace of the machine; without `outputs`, as it was written. Cells are
+    numbered; the metadata keep the kernel's name, the language, and the cells' tags."""
     notebook.cells = [cell for cell in notebook.cells if outputs or "injected-parameters" not in
                       cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
@@ -59,10 +56,7 @@ def to_bytes(notebook) -> bytes:
 
 
 def read(path: Path):
-    """A notebook from its .ipynb, or from its .py in jupytext's percent format.
-
-    Raises ValueError that names the file.
-    """
+    """A notebook from its .ipynb, or its .py in jupytext's percent format. Raises ValueError that names the file."""
     try:
         return nbformat.read(path, as_version=4) if path.suffix == ".ipynb" else jupytext.read(path, fmt="py:percent")
     except FileNotFoundError:
@@ -78,10 +72,8 @@ def source(path: Path) -> bytes:
 
 
 def execute(path: Path, target: Path) -> None:
-    """Runs a notebook by papermill in the notebooks' folder; the target is written when all cells ran.
-
-    Raises papermill's PapermillExecutionError, which shows the cell and its traceback.
-    """
+    """Runs a notebook in the notebooks' folder; the target is written when all cells ran. Raises papermill's
+    PapermillExecutionError, which shows the cell and its traceback."""
     # the kernel imports this very package, also in a clone other than the one that pip installed
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     kernel = KernelManager(transport="ipc")  # over TCP it would warn that others on this machine can listen
@@ -112,10 +104,8 @@ def check() -> None:
 
 
 def publish(profile: params.Profile) -> None:
-    """Writes all executed notebooks over those in notebooks/, or none.
-
-    Raises ValueError where real photos would be published, a notebook was edited since it ran, or did not run.
-    """
+    """Writes all executed notebooks over those in notebooks/, or none. Raises ValueError where real photos would be
+    published, a notebook was edited since it ran, or did not run."""
     if profile.draw is None:
         raise ValueError(f"the photos of the profile {profile.name} are not drawn: their licences may forbid it")
     check()
@@ -128,19 +118,16 @@ def publish(profile: params.Profile) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m kaod.figures.notebooks", description="Runs notebooks.")
-    parser.add_argument("action", choices=("run", "check", "publish"))
-    parser.add_argument("name", nargs="?", help="the notebook, without .py")
-    given = parser.parse_args()
     profile, _ = params.load()
-    if given.action == "publish":
-        publish(profile)
-    elif given.action == "check":
-        check()
-    elif given.name is None:
-        parser.error("expected the name of a notebook")
-    else:
-        execute(ROOT / "notebooks" / f"{given.name}.py", profile.runs / "notebooks" / f"{given.name}.ipynb")
+    match sys.argv[1:]:
+        case ["run", name]:
+            execute(ROOT / "notebooks" / f"{name}.py", profile.runs / "notebooks" / f"{name}.ipynb")
+        case ["check"]:
+            check()
+        case ["publish"]:
+            publish(profile)
+        case _:
+            sys.exit(__doc__)
 
 
 if __name__ == "__main__":

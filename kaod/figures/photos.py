@@ -21,10 +21,7 @@ FROM_POINTS = ("rotated box", "hull (mask)", "keypoints")  # what is drawn of th
 def show(axes, image, title: str = "") -> None:
     """A photo in continuous pixel coordinates: pixel i covers [i, i + 1]."""
     axes.imshow(image, extent=(0, image.width, image.height, 0))
-    axes.set(xlim=(0, image.width), ylim=(image.height, 0))
-    axes.set_axis_off()
-    if title:
-        axes.set_title(title)
+    axes.set(xlim=(0, image.width), ylim=(image.height, 0), xticks=[], yticks=[], frame_on=False, title=title)
 
 
 def outline(axes, points, colour, width: float = 1.8, fill: float = 0.0, dashes="-") -> None:
@@ -37,10 +34,8 @@ def outline(axes, points, colour, width: float = 1.8, fill: float = 0.0, dashes=
 
 
 def legend(figure, *kinds: str, **place) -> None:
-    """A line below the photos that says what is drawn on them; colours of classes are grey here.
-
-    kinds: those of the keys below. place: where in the figure, if not where its layout puts it.
-    """
+    """A line below the photos that says what is drawn on them, `kinds` of the keys below; colours of classes are grey
+    here. place: where in the figure, if not where its layout puts it."""
     def line(colour, dashes="-"):
         return Line2D([], [], color="black", linewidth=3.4), Line2D([], [], color=colour, linewidth=2, linestyle=dashes)
 
@@ -60,20 +55,13 @@ def labelled(axes, box, ignored: bool = False) -> None:
             dashes="-" if ignored else "--")
 
 
-def truth(axes, sample, classes: list[str] | None = None) -> None:
-    """The objects' outlines, where known, and boxes, with their classes if given; ignored objects in grey."""
+def truth(axes, sample, classes: list[str]) -> None:
+    """The objects' outlines, where known, and boxes, with their classes; ignored objects in grey."""
     for box, label, ignore, parts in zip(sample.boxes, sample.labels, sample.ignore, sample.polygons):
-        if classes:
-            name(axes, box, classes[label - 1])
+        name(axes, box, classes[label - 1] + (" (ignored)" if ignore else ""))
         for part in parts:
             outline(axes, part, "#999999" if ignore else COLOURS[(label - 1) % len(COLOURS)], 1.2, 0.25)
         labelled(axes, box, ignore)
-
-
-def row_title(axes, text: str) -> None:
-    """Words at the left of a row of panels without axes."""
-    axes.annotate(text, (0, 0.5), (-4, 0), xycoords="axes fraction", textcoords="offset points", rotation=90,
-                  ha="right", va="center", fontsize=11)
 
 
 def name(axes, box, text: str) -> None:
@@ -98,10 +86,7 @@ def detections(axes, found: dict[str, np.ndarray], classes: list[str], size: flo
 
 def keypoints(axes, found: dict[str, np.ndarray], size: float = 26) -> None:
     """Each detection's keypoints (coloured by their index, `size` square points large), their hull as mask, and the
-    rotated box.
-
-    Grey: those that `follow` found no partner for. The colours go round and differ in lightness, too.
-    """
+    rotated box. Grey: those that `follow` found no partner for. The colours go round and differ in lightness, too."""
     rings, _ = geometry.rotated_boxes(found["keypoints"])
     followed = found.get("followed", np.ones(len(rings), bool))
     for points, hull, ring, label, known in zip(found["keypoints"], geometry.hulls(found["keypoints"]), rings,
@@ -187,7 +172,7 @@ def before_and_after(pairs, columns: dict[str, list[dict]], maps: list, classes:
         grid = part.subplots(2, 1 + len(columns), gridspec_kw={"wspace": 0.01, "hspace": 0.01})
         turn = np.degrees(np.arctan2(maps[number][1][0], maps[number][0][0]))
         for row, (panels, sample, side) in enumerate(zip(grid, samples, ("as it is", f"turned by {turn:.0f}°"))):
-            row_title(panels[0], side)
+            panels[0].set_ylabel(side)
             for axes, title in zip(panels, ("ground truth", *columns)):
                 show(axes, sample.image(), title if number == row == 0 else "")
             truth(panels[0], sample, classes)
@@ -209,7 +194,7 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
     for number, panels in zip(chosen, grid):
         box = sample.boxes[number]
         middle, reach = (box[:2] + box[2:]) / 2, 0.75 * (box[2:] - box[:2]).max()
-        row_title(panels[0], classes[sample.labels[number] - 1])
+        panels[0].set_ylabel(classes[sample.labels[number] - 1])
         for axes, (title, found) in zip(panels, moments.items()):
             show(axes, sample.image(), title if number == chosen[0] else "")
             axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
@@ -220,18 +205,14 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
 
 
 def versions(sets: dict[str, list], classes: list[str]):
-    """The same photos in several versions of the test set, with what is true of them: one row a version.
-
-    sets: {version, a key of `kinds.NAMES`: samples}, equally many each.
-    """
+    """The same photos in several versions of the test set, with what is true of them: one row a version. sets:
+    {version, a key of `kinds.NAMES`: samples}, equally many each."""
     columns = max(map(len, sets.values()))
     figure, grid = plt.subplots(len(sets), columns, figsize=(11, 0.4 + 10.6 / columns * len(sets)), squeeze=False)
     for row, (kind, samples) in zip(grid, sets.items()):
         for axes, sample in zip(row, samples):
             show(axes, sample.image())
-            truth(axes, sample)
-            for box, label, ignore in zip(sample.boxes, sample.labels, sample.ignore):
-                name(axes, box, classes[label - 1] + (" (ignored)" if ignore else ""))
+            truth(axes, sample, classes)
         row[0].set_title(f"-{kind}: {NAMES[kind]}", loc="left", fontweight="bold")
     legend(figure, "labelled box", "true outline", "ignored object")
     return figure

@@ -9,7 +9,7 @@ import torch
 from matplotlib import pyplot as plt
 from torchvision.transforms.functional import to_pil_image
 
-from .. import geometry, params, predict
+from .. import params, predict
 from ..data import datasets
 from . import idea, photos
 
@@ -65,8 +65,7 @@ def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, dow
     versions = version(checkpoint), version(photo)
     image, first = upright(checkpoint, photo, versions, least)
     predictor = load(checkpoint, versions[0])
-    size = torch.tensor(image.size, dtype=torch.float64)
-    T = geometry.rigid(torch.tensor(float(angle)).double(), torch.tensor((right, down)).double() * size, size / 2)
+    T = idea.motion(image, angle, (right * image.width, down * image.height))
     turned = idea.view(image, T)
     second = photos.best(predictor.predict([turned], least)[0], least)
     if "keypoints" in first:
