@@ -7,9 +7,7 @@ PHOTO is a file, a folder, or a pattern in quotes. From Python:
 """
 
 import argparse
-import csv
 import glob
-import io
 import os
 import sys
 from collections import Counter
@@ -17,6 +15,7 @@ from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
+import pandas
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image, ImageOps
@@ -164,19 +163,18 @@ def image_ids(paths: list[Path]) -> list[int]:
 
 def picture_names(paths: list[Path]) -> list[str]:
     """The name of each photo's annotated picture: NAME.png, or NAME-2.png where that is taken, and so on."""
-    taken = {}  # keeps their order
-    for path in paths:
-        names = chain([f"{path.stem}.png"], (f"{path.stem}-{number}.png" for number in count(2)))
-        taken[next(name for name in names if name not in taken)] = path
+    taken: dict[str, None] = {}  # keeps their order
+    for stem in (path.stem for path in paths):
+        names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
+        taken[next(name for name in names if name not in taken)] = None
     return list(taken)
 
 
-def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes: list[str],
-            category_ids: list[int]) -> list[dict]:
+def records(found: dict[str, np.ndarray], image_id: int, file_name: str, predictor: Predictor) -> list[dict]:
     """One photo's detections in COCO's results format, with masks, rotated boxes, and names for people."""
-    rows = results.to_rows(found, image_id, category_ids)
+    rows = results.to_rows(found, image_id, predictor.category_ids)
     for number, (row, label) in enumerate(zip(rows, found["labels"])):
-        row |= {"file_name": file_name, "category_name": classes[label - 1]}
+        row |= {"file_name": file_name, "category_name": predictor.classes[label - 1]}
         if "masks" in found:
             row["segmentation"] = coco.encode(found["masks"][number])
             row["rotated_box"] = found["rotated_boxes"][number].tolist()
@@ -185,16 +183,13 @@ def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes
 
 def table(rows: list[dict]) -> bytes:
     """Detections as CSV: one line each, boxes in pixels, angle in degrees."""
-    columns = ["file_name", "category_name", "score", "x1", "y1", "x2", "y2", "center_x", "center_y", "width", "height",
-               "angle"]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        x, y, width, height = row["bbox"]
-        numbers = [row["score"], x, y, x + width, y + height, *row.get("rotated_box", [])]
-        writer.writerow([row["file_name"], row["category_name"], *(f"{number:.3f}" for number in numbers)])
-    return text.getvalue().encode()
+    boxes = np.array([row["bbox"] for row in rows], float).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    turned = np.array([row.get("rotated_box", [np.nan] * 5) for row in rows], float).reshape(-1, 5)
+    frame = pandas.DataFrame(rows, columns=["file_name", "category_name", "score"]).join(pandas.DataFrame(
+        np.hstack((boxes, turned)),
+        columns=["x1", "y1", "x2", "y2", "center_x", "center_y", "width", "height", "angle"]))
+    return frame.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode()
 
 
 def main() -> int:
@@ -204,7 +199,6 @@ def main() -> int:
     parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
     parser.add_argument("--out", default="predictions", type=Path, help="a folder (default: predictions)")
     parser.add_argument("--least", default=0.4, type=float, help="scores below are dropped (default: 0.4)")
-    parser.add_argument("--batch", default=8, type=int, help="photos at a time (default: 8)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     predictor = Predictor(given.checkpoint, given.device)
@@ -212,25 +206,19 @@ def main() -> int:
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
-    alike = Counter(path.name for path in paths)
-    todo = [(number, path, path.name if alike[path.name] == 1 else path.as_posix(), name)
-            for number, path, name in zip(image_ids(paths), paths, picture_names(paths))]
-    rows, bad = [], []
-    for start in tqdm(range(0, len(todo), max(1, given.batch)), "batches", disable=None):
-        readable = []
-        for number, path, file_name, name in todo[start:start + max(1, given.batch)]:
-            try:
-                readable.append((number, file_name, name, read(path)))
-            except ValueError as error:
-                bad.append(str(error))
-        answers = predictor.predict([photo for *_, photo in readable], given.least)
-        for (number, file_name, name, photo), found in zip(readable, answers):
-            rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
-            image = to_pil_image((255 * photo).round().clamp(0, 255).byte())
-            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-            figure = photos.picture(image, shown, predictor.classes)
-            charts.save(figure, given.out / name)
-            plt.close(figure)
+    alike, rows, bad = Counter(path.name for path in paths), [], []
+    for number, path, name in zip(image_ids(paths), tqdm(paths, "photos", disable=None), picture_names(paths)):
+        try:
+            photo = read(path)
+        except ValueError as error:
+            bad.append(str(error))
+            continue
+        found = predictor.predict([photo], given.least)[0]
+        rows += records(found, number, path.name if alike[path.name] == 1 else path.as_posix(), predictor)
+        shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+        figure = photos.picture(to_pil_image((255 * photo).round().byte()), shown, predictor.classes)
+        charts.save(figure, given.out / name)
+        plt.close(figure)
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")

@@ -1,10 +1,11 @@
 """Reading and writing files so that nothing is ever half written."""
 
-import csv
 import hashlib
 import json
 import os
 from pathlib import Path
+
+import pandas
 
 
 def write_bytes(path, data: bytes) -> None:
@@ -39,14 +40,12 @@ def read_json(path):
 
 def write_tsv(path, rows: list[dict]) -> None:
     """A table with one header line, as `dvc plots` reads it."""
-    lines = ["\t".join(rows[0])] + ["\t".join(str(value) for value in row.values()) for row in rows]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_bytes(path, pandas.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n").encode())
 
 
 def read_tsv(path) -> list[dict]:
-    """Rows of `write_tsv`, every value as a float."""
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
+    """Rows of `write_tsv`."""
+    return pandas.read_csv(path, sep="\t").to_dict("records")
 
 
 def digest(path, algorithm: str = "md5") -> str:
