@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import jupytext
 import nbformat
+import papermill
 import pytest
 
 from kaod import ROOT
@@ -70,6 +71,17 @@ def write(path, text: str, output: str = ""):
     notebook = notebooks.normalise(nbformat.v4.new_notebook(cells=cells), outputs=True)
     files.write_bytes(path, notebooks.to_bytes(notebook) if path.suffix == ".ipynb" else
                       jupytext.writes(notebook, "py:percent").encode())
+
+
+def test_a_run_says_nothing_and_a_cell_that_fails_is_shown(tmp_path, capfd):
+    write(tmp_path / "a.py", "What?")
+    notebooks.execute(tmp_path / "a.py", tmp_path / "a.ipynb")
+    assert capfd.readouterr() == ("", "")  # no kernel that warns of its port, or calls its end an error
+    assert notebooks.read(tmp_path / "a.ipynb").cells[1].outputs[0].text == "1\n"
+    (tmp_path / "b.py").write_text("# %%\n1 / 0\n")
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        notebooks.execute(tmp_path / "b.py", tmp_path / "b.ipynb")
+    assert not (tmp_path / "b.ipynb").exists()
 
 
 def test_what_ran_is_published_but_edits_are_not_lost_and_real_photos_not_shown(repository):
