@@ -15,7 +15,7 @@ from PIL import Image
 
 from kaod import ROOT, params, train
 from kaod.data import datasets, files, kinds, shapes
-from kaod.evaluation import evaluate, metrics
+from kaod.evaluation import ap, evaluate
 from kaod.figures import nb
 
 
@@ -227,7 +227,7 @@ def test_eight_real_photos_are_learned_by_heart(shared, model):
             profile.train, steps=steps, batch=8, optimizer="adamw", lr=1e-3, warmup=20, workers=0, flip=0.0))
         detector, _ = train.train(run, models[model], chosen, classes, 16)
         detections = evaluate.detect(detector.eval(), chosen, 8)
-        reached = metrics.voc_metrics(datasets.DataSet(classes, [], chosen), detections)["AP50"]
+        reached = ap.voc_metrics(datasets.DataSet(classes, [], chosen), detections)["AP50"]
         print(f"{model}: AP50 {reached:.3f} after {steps} steps")
         if reached >= 0.9:
             return

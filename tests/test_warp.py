@@ -10,7 +10,7 @@ from PIL import Image
 
 from kaod import geometry, params
 from kaod.data import datasets, files, kinds, warp
-from kaod.evaluation import evaluate, metrics
+from kaod.evaluation import evaluate
 
 SETTINGS = params.load("tiny")[0].warp
 
@@ -200,8 +200,8 @@ def test_without_outlines_there_is_a_second_set_of_ellipses(tmp_path, drawn, mon
         assert (loose.labels == tight.labels).all() and (np.asarray(loose.image()) == np.asarray(tight.image())).all()
         wider = loose.boxes - tight.boxes
         assert (wider[:, :2] <= 0.01).all() and (wider[:, 2:] >= -0.01).all() and np.abs(wider).max() > 0.5
-    assert metrics.ground_truth(found["rt"].samples, "rt") == "corners"
-    assert metrics.ground_truth(found["rt-ellipse"].samples, "rt-ellipse") == "ellipses"
+    assert evaluate.ground_truth(found["rt"].samples, "rt") == "corners"
+    assert evaluate.ground_truth(found["rt-ellipse"].samples, "rt-ellipse") == "ellipses"
     for kind, dataset in found.items():
         content = files.read_json(profile.runs / "warped" / f"{kind}.json")
         assert [item["id"] for item in content["images"]] == [each.id for each in dataset.samples]

@@ -1,6 +1,6 @@
 """How well shapes are told: the AP of masks, and the IoU with outlines.
 
-`shape_metrics` and `masks` give, for the detections on one test set:
+`mask_ap` and `shape_metrics` give, for the detections on one test set:
 masks       AP, AP50 and AP75 of masks, classes aside, of four guesses: the keypoints' `hull`; the `box`, filled; the
             `ellipse` inscribed in it; and the `bound`, the true objects' own hulls. null where no outline is known.
 shape       over the `objects` that were found: the mean IoU of the outline with those four guesses; and of its
@@ -45,9 +45,10 @@ def guesses(kind: str, sample: datasets.Sample, found: dict[str, np.ndarray]) ->
 
 
 def mask_ap(dataset: datasets.DataSet, detections, kind: str, limit: int) -> dict | None:
-    """AP, AP50 and AP75 of the masks of a kind (see GUESSES), by pycocotools; None where `masks` has none.
+    """AP, AP50 and AP75 of the masks of a kind (see GUESSES), by pycocotools.
 
-    An object without a known outline is a crowd here: what is found there does not count.
+    None where no outline is known, or, for the hull, where there are no keypoints. An object without a known outline
+    is a crowd here: what is found there does not count.
     """
     if not any(map(any, (sample.polygons for sample in dataset.samples))):
         return None
@@ -69,12 +70,6 @@ def mask_ap(dataset: datasets.DataSet, detections, kind: str, limit: int) -> dic
             rows.append({"image_id": image["id"], "category_id": dataset.category_ids[0], "score": float(score),
                          "segmentation": mask, "area": 0})
     return means(coco_eval(content, rows, "segm", limit).eval["precision"])
-
-
-def masks(dataset: datasets.DataSet, detections, limit: int) -> dict[str, dict] | None:
-    """`mask_ap` of each guess that there is."""
-    found = {kind: mask_ap(dataset, detections, kind, limit) for kind in GUESSES}
-    return {kind: each for kind, each in found.items() if each} or None
 
 
 def pairs(sample: datasets.Sample, found: dict[str, np.ndarray], least: float = 0.5) -> list[tuple[int, int]]:
