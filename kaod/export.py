@@ -25,6 +25,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from . import model
 from .data import files
+from .training import checkpoints
 
 
 class Dense(nn.Module):
@@ -64,7 +65,7 @@ def to_bytes(path) -> tuple[bytes, tuple[int, int]]:
 
     Raises ValueError where the checkpoint cannot be read.
     """
-    detector, classes, _ = model.load(path)
+    detector, classes, _ = checkpoints.load(path)
     size = network_size(detector)
     program = torch.export.export(Dense(detector, size).eval(), (torch.zeros(2, 3, *size),),
                                   dynamic_shapes=({0: torch.export.Dim("photos", min=1, max=256)},))

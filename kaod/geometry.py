@@ -143,18 +143,15 @@ def hulls(points: np.ndarray) -> list[np.ndarray]:
     return [ring[:-1] if len(ring) > 2 else ring for ring in rings]
 
 
-def masks(points: np.ndarray, size: tuple[int, int], concave: float | None = None) -> np.ndarray:
+def masks(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The hulls of point sets (B, K, 2) as masks (B, height, width), bool: the pixels whose centres are inside.
 
-    size: (width, height) in pixels.
-    concave: None for the convex hull, the paper's; else shapely.concave_hull's ratio, from 0 (as tight as the
-    points allow) to 1 (convex). Degenerate sets have empty masks; what lies outside the image is cut off.
+    size: (width, height) in pixels. Degenerate sets have empty masks; what lies outside the image is cut off.
     """
     width, height = size
     found = np.zeros((len(points), height, width), bool)
     for mask, each in zip(found, points):
-        cloud = shapely.multipoints(each)
-        hull = shapely.convex_hull(cloud) if concave is None else shapely.concave_hull(cloud, ratio=concave)
+        hull = shapely.convex_hull(shapely.multipoints(each))
         if hull.area < 1e-6:  # a point or a line
             continue
         x1, y1, x2, y2 = np.clip(hull.bounds, 0, [width, height] * 2).astype(int)

@@ -5,6 +5,8 @@ second view I_T = T I. P_T: keypoints predicted on I_T. P'_T = T⁻¹ P_T: the s
 object is still in the frame of I_T. All points are in pixels of I or of I_T.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
@@ -12,6 +14,21 @@ from torch_linear_assignment import batch_linear_assignment
 
 from .geometry import inverse, transform
 from .params import Keypoints
+
+
+@dataclass
+class Pairs:
+    """What equation 1 compares at M locations o.
+
+    P: (M, K, 2), keypoints on I. P_T: (M, K, 2), keypoints on I_T, read at T(o). T: (M, 2, 3). mask: (M,), m(o).
+    area: (M,) px², of the objects' boxes.
+    """
+
+    P: Tensor
+    P_T: Tensor
+    T: Tensor
+    mask: Tensor
+    area: Tensor
 
 
 def keypoints_to_boxes(offsets: Tensor, sharpness: float) -> Tensor:
@@ -37,8 +54,8 @@ def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
     return -(meet / (areas[0] + areas[1] - meet)).clamp(min=1e-6).log()
 
 
-def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, levels: Tensor, reading: str) -> Tensor:
-    """The field of keypoints at places between its locations.
+def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, levels: Tensor) -> Tensor:
+    """The field of keypoints at places between its locations, bilinear.
 
     field: (N, L, K, 2), one row per location, levels one after the other, each row by row. points: (M, 2)
     pixels; image, level: (M,) say where to read. levels: (levels, 5) int: first row, height, width, and stride
@@ -56,8 +73,6 @@ def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, leve
     def at(column, row):
         return field[image, start + row * width + column]
 
-    if reading == "nearest":
-        return at(*(index + 0.5).floor().long().unbind(1))
     low = index.floor().long()
     high = torch.minimum(low + 1, size - 1)
     wx, wy = (index - low)[:, :, None, None].unbind(1)  # each (M, 1, 1)
@@ -114,36 +129,40 @@ def matched_costs(P: Tensor, Q: Tensor, hungarian: bool, smooth_l1: float) -> Te
     return smooth_l1_loss(P, Q, reduction="none", beta=smooth_l1).sum(-1)
 
 
-def keypoint_loss(P: Tensor, P_T: Tensor, T: Tensor, mask: Tensor, area: Tensor, hungarian: bool,
-                  settings: Keypoints) -> Tensor:
+def keypoint_loss(pairs: Pairs, settings: Keypoints) -> Tensor:
     """Equation 1: Σ_o m(o) Σ_k |p_k − p'_σ(k)|, with P'_T = T⁻¹ P_T (equation 2) and σ the matching.
 
-    P: (M, K, 2) on I. P_T: (M, K, 2) on I_T, read at T(o). T: (M, 2, 3). mask: (M,). area: (M,) px², of the
-    objects' boxes; distances are divided by its root, so that small and large objects count alike.
+    Distances are divided by the root of the object's area, so that small and large objects count alike.
     """
-    P_back = transform(inverse(T), P_T)  # equation 2
-    if settings.gradient == "first":
-        P_back = P_back.detach()
-    if settings.gradient == "second":
-        P = P.detach()
-    P, P_back, area = P[mask], P_back[mask], area[mask]
+    P_back = transform(inverse(pairs.T), pairs.P_T)  # equation 2
+    P, P_back = pairs.P[pairs.mask], P_back[pairs.mask]
     if settings.normalize:
-        scale = area.sqrt()[:, None, None]
+        scale = pairs.area[pairs.mask].sqrt()[:, None, None]
         P, P_back = P / scale, P_back / scale
-    costs = matched_costs(P, P_back, hungarian, settings.smooth_l1)  # equation 1
+    costs = matched_costs(P, P_back, settings.hm, settings.smooth_l1)  # equation 1
     return costs.sum() if settings.reduction == "sum" else costs.sum() / max(1, costs.numel())
 
 
-def repeatability(P: Tensor, P_T: Tensor, T: Tensor, mask: Tensor, area: Tensor) -> Tensor:
+def repeatability(pairs: Pairs) -> Tensor:
     """How far keypoints of one view lie from their partners of the other: the mean matched ‖P − T⁻¹ P_T‖ / √area.
 
     As `keypoint_loss`, but with plain distances, so that it is read in units of the object. Returns one value
-    for each location that is left by the mask. Collapsed keypoints have a small one, too: read it beside `spread`.
+    for each location that is left by the mask. A ring of points that does not turn at all has a small one, too, and so
+    have collapsed keypoints.
     """
-    P, P_back, area = P[mask], transform(inverse(T), P_T)[mask], area[mask]
+    P, P_back = pairs.P[pairs.mask], transform(inverse(pairs.T), pairs.P_T)[pairs.mask]
     distances = torch.cdist(P, P_back)
     matched = distances.gather(2, match(distances)[..., None])[..., 0]
-    return matched.mean(1) / area.sqrt()
+    return matched.mean(1) / pairs.area[pairs.mask].sqrt()
+
+
+def moved_targets(target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
+    """Objects of the second view: their centre mapped by T, their size kept; those that left are dropped."""
+    half = (target["boxes"][:, 2:] - target["boxes"][:, :2]) / 2
+    centers = transform(T, target["boxes"][:, :2] + half)
+    inside = ((centers >= 0) & (centers <= size)).all(1)
+    boxes = torch.cat((centers - half, centers + half), 1)
+    return {"boxes": boxes[inside], "labels": target["labels"][inside]}
 
 
 def separation(points: Tensor, boxes: Tensor, distance: float = 0.1) -> Tensor:

@@ -7,12 +7,11 @@ in the middle of their cell); sizes must be padded to 128 (at 800 px the strides
 and 114 otherwise); `num_classes` counts the background.
 """
 
-import io
 import math
-import pickle
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import torch
@@ -26,12 +25,13 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .data import datasets
-from .geometry import random_rigid, rigid, transform, warp_images
-from .training import distributed
+from .geometry import random_rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
+DETECTION = params.Evaluate(batch=16, score_thresh=0.05, nms_thresh=0.6, detections=100, ap="coco")
+ALONE = SimpleNamespace(world=lambda: 1, share=lambda count: 1, rand=torch.rand)
+"""What losses ask of the processes that train together; `training.processes` answers for several."""
 
 
 def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
@@ -44,8 +44,7 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
     if settings.weights == "imagenet":
         weights = get_weight(f"{WEIGHTS[settings.backbone]}.IMAGENET1K_V1")
         try:
-            body = get_model(settings.backbone, weights=weights if fetch else None,
-                             norm_layer=FrozenNorm)
+            body = get_model(settings.backbone, weights=weights if fetch else None, norm_layer=FrozenNorm)
         except (URLError, OSError, RuntimeError) as error:
             raise RuntimeError(
                 f"no ImageNet weights for {settings.backbone} ({error}); fetch {weights.url} on another machine "
@@ -70,9 +69,11 @@ class FrozenNorm(FrozenBatchNorm2d):
 class Head(FCOSHead):
     """torchvision's FCOS head, with the paper's −ln IoU as another box loss."""
 
-    def __init__(self, channels: int, num_classes: int, convs: int, box_loss: str):
-        super().__init__(channels, 1, num_classes, convs)
-        self.box_loss = box_loss
+    processes = ALONE
+
+    def __init__(self, channels: int, num_classes: int, settings: params.Model):
+        super().__init__(channels, 1, num_classes, settings.head_convs)
+        self.box_loss = settings.box_loss
 
     def compute_loss(self, targets, head_outputs, anchors, matched_idxs) -> dict[str, Tensor]:
         found = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
@@ -83,7 +84,7 @@ class Head(FCOSHead):
             wanted = self.box_coder.encode(anchors[0][location], boxes)  # as found: distances in anchor sizes
             loss = losses.iou_loss(head_outputs["bbox_regression"][image, location], wanted)
             found["bbox_regression"] = loss.sum() / max(1, len(loss))
-        share = distributed.share(foreground.sum())
+        share = self.processes.share(foreground.sum())
         return {key: loss * share for key, loss in found.items()}
 
 
@@ -111,11 +112,10 @@ class KeypointBranch(FCOSRegressionHead):
 class KeypointHead(Head):
     """FCOS's head whose four distances come from keypoints."""
 
-    def __init__(self, channels: int, k: int, num_classes: int, convs: int, box_loss: str, sharpness: float,
-                 radius: float):
-        super().__init__(channels, num_classes, convs, box_loss)
-        self.regression_head = KeypointBranch(channels, k, convs, radius)
-        self.sharpness = sharpness
+    def __init__(self, channels: int, num_classes: int, settings: params.Model, k: int):
+        super().__init__(channels, num_classes, settings)
+        self.regression_head = KeypointBranch(channels, k, settings.head_convs, settings.spread)
+        self.sharpness = settings.sharpness
 
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
         offsets, centerness = self.regression_head(features)
@@ -136,119 +136,121 @@ def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
     return centers[:, None] + sizes[:, None] * offsets
 
 
-def mean(values: Tensor) -> Tensor:
-    """Over all ranks, once the ranks' results are averaged; 0 of nothing."""
-    return values.sum() / max(1, len(values)) * distributed.share(torch.tensor(len(values), device=values.device))
+@dataclass
+class Views:
+    """A batch of N photos, seen as they are and, unless T is None, as T of them.
+
+    first, second: the head's outputs on either. T: (N, 2, 3). sizes: (N, 2), width and height of each photo in pixels,
+    padding aside. anchors: (L, 4), the same for all photos. grids: (height, width) of each level, in locations.
+    """
+
+    first: dict[str, Tensor]
+    second: dict[str, Tensor]
+    T: Tensor | None
+    sizes: Tensor
+    anchors: Tensor
+    grids: list[tuple[int, int]]
+
+
+@dataclass
+class Supervised:
+    """The M locations that learn an object: photo (M,), location (M,), the object's box (M, 4)."""
+
+    image: Tensor
+    location: Tensor
+    boxes: Tensor
 
 
 class KAOD(FCOS):
-    """FCOS with a keypoint head, trained on two views of each image.
-
-    The keypoint loss is taken where FCOS's own targets put an object. Random draws come from torch's global
-    generator.
+    """FCOS with a keypoint head, trained on two views of each image. Random draws come from torch's global generator.
     """
 
-    def __init__(self, *args, settings: params.Keypoints, kpl: bool, hm: bool, **kwargs):
+    processes = ALONE
+
+    def __init__(self, *args, settings: params.Keypoints, **kwargs):
         super().__init__(*args, **kwargs)
-        self.settings, self.kpl, self.hm = settings, kpl, hm
+        self.settings = settings
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None):
         """Training: the losses, "spread" (the collapse gauge, no gradient) among them. Else detections:
         dicts of boxes (n, 4), labels, scores (n,) and keypoints (n, K, 2), in pixels of the given images."""
         if not self.training:
             return super().forward(images)
-        images, targets = self.transform(images, targets)
-        sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])  # (N, 2)
-        # torchvision's transform has drawn one number for each photo of this rank; now for those of the others
-        torch.rand(len(sizes) * (distributed.world() - 1))
-        T = random_rigid(sizes, self.settings.angle, self.settings.shift, distributed.rand) if self.kpl else None
-        first, second, anchors, grids = self.views(images, T, sizes, self.settings.fill)
-        found, (image, location, boxes) = self.matched_losses(targets, first, anchors, grids)
-        if self.kpl:
-            pairs = self.pairs(first, second, T, sizes, image, location, boxes, anchors[0], grids, self.settings)
-            # of a sum, DistributedDataParallel's mean over the ranks would be a part
-            share = distributed.share(pairs[3].sum()) if self.settings.reduction == "mean" else distributed.world()
-            found["keypoints"] = self.settings.beta * losses.keypoint_loss(*pairs, self.hm, self.settings) * share
-            if self.settings.supervise_view:
-                moved = [self.moved_targets(*each) for each in zip(targets, T, sizes)]
-                again = self.matched_losses(moved, second, anchors, grids)[0]["classification"]
-                found["classification"] = (found["classification"] + again) / 2
-        points = absolute(first["offsets"], anchors[0])[image, location]
-        if self.settings.separation:
-            found["separation"] = self.settings.separation * mean(losses.separation(points, boxes))
-        found["spread"] = mean(losses.spread(points, boxes).detach())
-        return found
-
-    @torch.inference_mode()
-    def repeatability(self, images: list[Tensor], targets: list[dict[str, Tensor]], angle: float) -> Tensor:
-        """`losses.repeatability` at each supervised location of the images, turned by `angle` degrees.
-
-        Measured alike for all models, however they were trained: a reflected border, read bilinearly.
-        """
-        settings = replace(self.settings, locations="foreground", reading="bilinear")
+        settings = self.settings
         images, targets = self.transform(images, targets)
         sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])
-        T = rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
-        first, second, anchors, grids = self.views(images, T, sizes, "reflect")
-        _, matched = self.matched_losses(targets, first, anchors, grids)
-        return losses.repeatability(*self.pairs(first, second, T, sizes, *matched, anchors[0], grids, settings))
+        T = random_rigid(sizes, settings.angle, settings.shift, self.processes.rand) if settings.kpl else None
+        views = self.views(images, T, settings.fill)
+        found, matched = self.matched_losses(targets, views.first, views)
+        if settings.kpl:
+            pairs = self.pairs(views, matched, settings)
+            # of a sum, DistributedDataParallel's mean over the ranks would be a part
+            share = self.processes.share(pairs.mask.sum()) if settings.reduction == "mean" else self.processes.world()
+            found["keypoints"] = settings.beta * losses.keypoint_loss(pairs, settings) * share
+            if settings.supervise_view:
+                moved = [losses.moved_targets(*each) for each in zip(targets, T, sizes)]
+                again = self.matched_losses(moved, views.second, views)[0]["classification"]
+                found["classification"] = (found["classification"] + again) / 2
+        points = absolute(views.first["offsets"], views.anchors)[matched.image, matched.location]
+        if settings.separation:
+            found["separation"] = settings.separation * self.mean(losses.separation(points, matched.boxes))
+        found["spread"] = self.mean(losses.spread(points, matched.boxes).detach())
+        return found
 
-    def views(self, images, T: Tensor | None, sizes: Tensor, fill: str):
-        """The head's outputs on the images and, unless T is None, on T of them; anchors; (h, w) of each level."""
+    def mean(self, values: Tensor) -> Tensor:
+        """Over all processes, once their results are averaged; 0 of nothing."""
+        share = self.processes.share(torch.tensor(len(values), device=values.device))
+        return values.sum() / max(1, len(values)) * share
+
+    def views(self, images, T: Tensor | None, fill: str) -> Views:
+        """What backbone and head give for the images (torchvision's ImageList) and for T of them."""
         tensors = images.tensors
+        sizes = tensors.new_tensor([(w, h) for h, w in images.image_sizes])
         if T is not None:
             tensors = torch.cat((tensors, warp_images(tensors, T, sizes, fill)))
         features = list(self.backbone(tensors).values())
-        outputs = self.head(features)
-        count = len(sizes)
-        return ({key: value[:count] for key, value in outputs.items()},
-                {key: value[count:] for key, value in outputs.items()},
-                self.anchor_generator(images, features), [feature.shape[-2:] for feature in features])
+        outputs, count = self.head(features), len(sizes)
+        return Views({key: value[:count] for key, value in outputs.items()},
+                     {key: value[count:] for key, value in outputs.items()}, T, sizes,
+                     self.anchor_generator(images, features)[0], [feature.shape[-2:] for feature in features])
 
-    def matched_losses(self, targets, outputs, anchors, grids):
-        """FCOS's three losses, and the M supervised locations: (image (M,), location (M,), their boxes (M, 4))."""
-        found = self.compute_loss(targets, outputs, anchors, [h * w for h, w in grids])
+    def matched_losses(self, targets, outputs: dict[str, Tensor], views: Views) -> tuple[dict[str, Tensor], Supervised]:
+        """FCOS's three losses of one view, and the locations that learn an object."""
+        anchors = [views.anchors] * len(targets)
+        found = self.compute_loss(targets, outputs, anchors, [h * w for h, w in views.grids])
         matched = found.pop("matched")
         boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
-        return found, (*(matched >= 0).nonzero(as_tuple=True), boxes)
+        return found, Supervised(*(matched >= 0).nonzero(as_tuple=True), boxes)
 
-    def pairs(self, first, second, T, sizes, image, location, boxes, anchors, grids,
-              settings: params.Keypoints) -> tuple[Tensor, ...]:
-        """What `losses.keypoint_loss` compares: P and P_T at T(o), (M, K, 2) pixels; T, m and area, one each.
+    def pairs(self, views: Views, matched: Supervised, settings: params.Keypoints) -> losses.Pairs:
+        """What the keypoint loss compares: at each location o, P and P_T, read at T(o).
 
         Over the matched locations, or over all. Where no object is, m asks for o and T(o) only, and the area is that of
         an object which FCOS gives to the level, of 8 anchor sizes a side. A mean over all is mostly one of background.
         """
-        P, P_T = absolute(first["offsets"], anchors), absolute(second["offsets"], anchors)
+        anchors, T, sizes = views.anchors, views.T, views.sizes
+        P, P_T = absolute(views.first["offsets"], anchors), absolute(views.second["offsets"], anchors)
+        image, location, boxes = matched.image, matched.location, matched.boxes
         if settings.locations == "all":
             every = torch.ones(P.shape[:2], dtype=torch.bool, device=P.device)
             found = P.new_zeros(*P.shape[:2], 4)
             found[image, location] = boxes
             image, location = every.nonzero(as_tuple=True)
             boxes = found[image, location]
-        lengths = torch.tensor([h * w for h, w in grids])
+        lengths = torch.tensor([h * w for h, w in views.grids])
         # the images are padded so that each level's stride is exactly this
         levels = torch.tensor([[start - h * w, h, w, stride, stride]
-                               for start, (h, w), stride in zip(lengths.cumsum(0).tolist(), grids, STRIDES)],
+                               for start, (h, w), stride in zip(lengths.cumsum(0).tolist(), views.grids, STRIDES)],
                               device=P.device)
-        level = torch.arange(len(grids)).repeat_interleave(lengths).to(P.device)[location]
+        level = torch.arange(len(views.grids)).repeat_interleave(lengths).to(P.device)[location]
         o = (anchors[location, :2] + anchors[location, 2:]) / 2  # (M, 2)
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
         near = torch.cat((o, o), 1)
         m = losses.object_mask(o, torch.where(empty[:, None], near, boxes), T[image], sizes[image])
         anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
         area = torch.where(empty, 8 ** 2 * anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
-        read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels,
-                                 settings.reading)
-        return P[image, location], read, T[image], m, area
-
-    def moved_targets(self, target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
-        """Objects of the second view: their centre mapped by T, their size kept; those that left are dropped."""
-        half = (target["boxes"][:, 2:] - target["boxes"][:, :2]) / 2
-        centers = transform(T, target["boxes"][:, :2] + half)
-        inside = ((centers >= 0) & (centers <= size)).all(1)
-        boxes = torch.cat((centers - half, centers + half), 1)
-        return {"boxes": boxes[inside], "labels": target["labels"][inside]}
+        read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels)
+        return losses.Pairs(P[image, location], read, T[image], m, area)
 
     def postprocess_detections(self, head_outputs, anchors, image_shapes) -> list[dict[str, Tensor]]:
         """torchvision's, with each detection's keypoints kept: scores √(class · centerness), the best
@@ -275,72 +277,24 @@ class KAOD(FCOS):
         return detections
 
 
-def in_bf16(forward, device: str):
-    """The forward of a backbone or a head under autocast ("cuda" or "cpu"), with outputs in float32.
-
-    Eight bits round by up to 0.4 %: little for a distance from the location, but not for a place in the photo. So
-    anchors (torchvision gives them the features' type), targets, boxes, matching and losses stay in float32.
-    """
-    def run(given):
-        with torch.autocast(device, torch.bfloat16):
-            return {key: value.float() for key, value in forward(given).items()}
-
-    return run
-
-
-DETECTION = params.Evaluate(batch=16, score_thresh=0.05, nms_thresh=0.6, detections=100)
-
-
-def build(settings: params.Model, keypoints: params.Keypoints, variant: params.Variant, num_classes: int, k: int,
+def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: int,
           detection: params.Evaluate = DETECTION, fetch: bool = True) -> FCOS:
-    """The detector of one variant; its weights come from torch's global generator.
+    """The detector; its weights come from torch's global generator.
 
-    num_classes: without background. k: keypoints per location (unused by FCOS), at least 2. fetch: whether
+    classes: without background. k: keypoints per location (unused by FCOS), at least 2. fetch: whether
     pretrained weights are wanted, not only their architecture.
     """
     if k < 2:
         raise ValueError(f"k: expected at least 2 keypoints, since the box of one has no area; got {k}")
     body = backbone(settings, fetch)
-    anchors = AnchorGenerator(tuple((stride * settings.anchor_scale,) for stride in STRIDES),
-                              ((1.0,),) * len(STRIDES))
+    anchors = AnchorGenerator(tuple((stride * settings.anchor_scale,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
     shared = dict(
-        backbone=body, num_classes=num_classes + 1, min_size=settings.min_size, max_size=settings.max_size,
-        anchor_generator=anchors, center_sampling_radius=settings.center_sampling / settings.anchor_scale,
+        backbone=body, num_classes=classes + 1, min_size=settings.min_size, max_size=settings.max_size,
+        anchor_generator=anchors, center_sampling_radius=1.5 / settings.anchor_scale,  # FCOS: 1.5 strides
         score_thresh=detection.score_thresh, nms_thresh=detection.nms_thresh,
         detections_per_img=detection.detections, size_divisible=128)
-    if variant.model == "fcos":
-        return FCOS(head=Head(body.out_channels, num_classes + 1, settings.head_convs, settings.box_loss), **shared)
+    if settings.head == "fcos":
+        return FCOS(head=Head(body.out_channels, classes + 1, settings), **shared)
     if k == 2:
         warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
-    head = KeypointHead(body.out_channels, k, num_classes + 1, settings.head_convs, settings.box_loss,
-                        settings.sharpness, settings.spread)
-    return KAOD(head=head, settings=keypoints, kpl=variant.kpl, hm=variant.hm, **shared)
-
-
-def to_bytes(model: FCOS, profile: params.Profile, variant: params.Variant, dataset: datasets.DataSet, k: int,
-             half: bool = False) -> bytes:
-    """The weights, and all that is needed to build the model again, as a file's content. half: 16 bits a weight."""
-    weights = {key: value.half() if half else value for key, value in model.state_dict().items()}
-    buffer = io.BytesIO()
-    torch.save({"weights": weights, "classes": dataset.classes,
-                "category_ids": dataset.category_ids, "k": k, "variant": asdict(variant),
-                "model": asdict(profile.model), "keypoints": asdict(profile.keypoints)}, buffer)
-    return buffer.getvalue()
-
-
-def load(path, device="cpu", detection: params.Evaluate = DETECTION) -> tuple[FCOS, list[str], list[int]]:
-    """A trained detector, ready to predict, its classes' names, and their ids in the data set's files.
-
-    Raises ValueError that names the file.
-    """
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        model = build(params.Model(**saved["model"]), params.Keypoints(**saved["keypoints"]),
-                      params.Variant(**saved["variant"]), len(saved["classes"]), saved["k"], detection, fetch=False)
-        model.load_state_dict(saved["weights"])
-        names = saved["classes"], saved["category_ids"]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; `dvc repro` trains the pipeline's models") from None
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: not a checkpoint of this version of kaod ({error})") from None
-    return model.to(device).eval(), *names
+    return KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)

@@ -24,28 +24,26 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from . import geometry, model, params
-from .data import datasets, files
+from .data import coco, datasets, files
 from .evaluation import results
-from .figures import plots
+from .figures import charts, photos
+from .training import checkpoints
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
-def describe(found: dict[str, np.ndarray], size: tuple[int, int],
-             concave: float | None = None) -> dict[str, np.ndarray]:
+def describe(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Detections of one photo with all that follows from their keypoints.
 
     found: boxes (n, 4), scores, labels (n,), and keypoints (n, K, 2), in pixels of the photo. size: its width and
-    height. concave: see `geometry.masks`. Adds
-    rotated_corners (n, 4, 2), clockwise, and rotated_boxes (n, 5): centre x, y, width ≥ height, angle in degrees;
-    masks (n, height, width), bool: the keypoints' hull.
-    Where there are no keypoints (FCOS), or two, which span a line, nothing is added.
+    height. Adds rotated_corners (n, 4, 2), clockwise; rotated_boxes (n, 5): centre x, y, width ≥ height, angle in
+    degrees; masks (n, height, width), bool: the keypoints' hull. Where there are no keypoints (FCOS), or two, which span a line, nothing is added.
     """
     points = found.get("keypoints")
     if points is None or points.shape[1] < 3:
         return found
     corners, boxes = geometry.rotated_boxes(points)
-    return found | {"rotated_corners": corners, "rotated_boxes": boxes, "masks": geometry.masks(points, size, concave)}
+    return found | {"rotated_corners": corners, "rotated_boxes": boxes, "masks": geometry.masks(points, size)}
 
 
 def read(photo) -> torch.Tensor:
@@ -93,11 +91,11 @@ class Predictor:
             torch.zeros(1, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]})") from None
-        self.detector, self.classes, self.category_ids = model.load(path, device, detection)
+        self.detector, self.classes, self.category_ids = checkpoints.load(path, device, detection)
         self.device = device
 
     @torch.inference_mode()
-    def predict(self, photos, least: float = 0.4, concave: float | None = None) -> list[dict[str, np.ndarray]]:
+    def predict(self, photos, least: float = 0.4) -> list[dict[str, np.ndarray]]:
         """`describe`'s dict for each photo (see `read`), best detection first, scores of at least `least`.
 
         The photos, a list (or an array or tensor of four dimensions), go through the network as one batch. Raises
@@ -106,15 +104,14 @@ class Predictor:
         if isinstance(photos, str | Path | Image.Image) or (
                 isinstance(photos, np.ndarray | torch.Tensor) and photos.ndim < 4):  # else read as H photos
             raise ValueError(f"expected a list of photos; got one {type(photos).__name__}: put it in a list")
-        if concave is not None and not 0 <= concave <= 1:
-            raise ValueError(f"concave is {concave}: expected a ratio from 0 to 1, or None for convex hulls")
         if not len(photos):
             return []
         tensors = [read(photo).to(self.device) for photo in photos]
         answers = []
         for tensor, found in zip(tensors, self.detector(tensors)):
-            found = {key: value[found["scores"] >= least].cpu().numpy() for key, value in found.items()}
-            answers.append(describe(found, (tensor.shape[2], tensor.shape[1]), concave))
+            kept = (found["scores"] >= least) & (found["labels"] > 0)  # 0: background, which torchvision's FCOS keeps
+            found = {key: value[kept].cpu().numpy() for key, value in found.items()}
+            answers.append(describe(found, (tensor.shape[2], tensor.shape[1])))
         return answers
 
 
@@ -127,12 +124,12 @@ def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.nd
     """
     image, target = datasets.Photos([sample])[0]
     images, targets = detector.transform([image.float() / 255], [{key: target[key] for key in ("boxes", "labels")}])
-    outputs, _, anchors, grids = detector.views(images, None, torch.tensor([images.image_sizes[0][::-1]]), "reflect")
-    _, (_, location, boxes) = detector.matched_losses(targets, outputs, anchors, grids)
-    points = model.absolute(outputs["offsets"], anchors[0])[0, location]
-    places = (anchors[0][location, :2] + anchors[0][location, 2:]) / 2
-    off = (places - (boxes[:, :2] + boxes[:, 2:]) / 2).norm(dim=1)
-    scale = torch.tensor(sample.size) / torch.tensor(images.image_sizes[0][::-1])
+    views = detector.views(images, None, "reflect")
+    _, matched = detector.matched_losses(targets, views.first, views)
+    anchors, boxes = views.anchors[matched.location], matched.boxes
+    points = model.absolute(views.first["offsets"][0, matched.location], anchors)
+    off = ((anchors[:, :2] + anchors[:, 2:]) / 2 - (boxes[:, :2] + boxes[:, 2:]) / 2).norm(dim=1)
+    scale = torch.tensor(sample.size) / views.sizes[0]
     found, numbers = {}, np.flatnonzero(~sample.ignore)  # targets leave out ignored objects
     for number, box in zip(numbers.tolist(), targets[0]["boxes"]):
         mine = (boxes == box).all(1).nonzero()[:, 0]
@@ -180,7 +177,7 @@ def records(found: dict[str, np.ndarray], image_id: int, file_name: str, classes
     for number, (row, label) in enumerate(zip(rows, found["labels"])):
         row |= {"file_name": file_name, "category_name": classes[label - 1]}
         if "masks" in found:
-            row["segmentation"] = datasets.encode(found["masks"][number])
+            row["segmentation"] = coco.encode(found["masks"][number])
             row["rotated_box"] = found["rotated_boxes"][number].tolist()
     return rows
 
@@ -206,7 +203,6 @@ def main() -> int:
     parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
     parser.add_argument("--out", default="predictions", type=Path, help="a folder (default: predictions)")
     parser.add_argument("--least", default=0.4, type=float, help="scores below are dropped (default: 0.4)")
-    parser.add_argument("--concave", type=float, help="masks by concave hulls of this ratio, 0 to 1 (default: convex)")
     parser.add_argument("--batch", default=8, type=int, help="photos at a time (default: 8)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
@@ -226,13 +222,13 @@ def main() -> int:
                 readable.append((number, file_name, name, read(path)))
             except ValueError as error:
                 bad.append(str(error))
-        answers = predictor.predict([photo for *_, photo in readable], given.least, given.concave)
+        answers = predictor.predict([photo for *_, photo in readable], given.least)
         for (number, file_name, name, photo), found in zip(readable, answers):
             rows += records(found, number, file_name, predictor.classes, predictor.category_ids)
             image = to_pil_image((255 * photo).round().clamp(0, 255).byte())
-            shown = plots.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-            figure = plots.picture(image, shown, predictor.classes)
-            plots.save(figure, given.out / name)
+            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+            figure = photos.picture(image, shown, predictor.classes)
+            charts.save(figure, given.out / name)
             plt.close(figure)
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))

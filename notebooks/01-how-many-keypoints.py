@@ -1,9 +1,9 @@
 # %% [markdown]
 # # How many keypoints?
 #
-# KAOD describes an object by K keypoints, and nobody says where they are. How many should there be? The paper looks at the
-# data: it counts the vertices of the objects' outlines in VOC's masks, finds a median of **17**, and takes K = 16 (and its
-# multiples 32 and 48). This notebook does the same, first for the data set at hand, then for VOC.
+# KAOD describes an object by K keypoints. How many should there be? The paper looks at data: it counts the vertices of
+# the objects' outlines in VOC's masks. The median is **17**, so it takes K = 16, and also its multiples 32 and 48. This
+# notebook counts in the same way, first in the data set at hand, then in VOC.
 
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
@@ -13,18 +13,19 @@ from IPython.display import Markdown
 
 from kaod import ROOT, params
 from kaod.data import files, vertices
-from kaod.figures import plots
+from kaod.figures import charts
 
-plots.style()
+charts.style()
 profile, _ = params.load(profile)
 counts = files.read_json(profile.runs / "vertices.json")  # {class: vertices of each object}
 chosen = files.read_json(profile.runs / "k.json")
+voc = files.read_json(ROOT / "data" / "voc2007_vertices.json")
 
 # %% [markdown]
 # ## The rule
 #
-# K is the multiple of 8 nearest to the median, at least 8; a median in the middle goes down. Fewer keypoints than
-# vertices cut corners off the shape; more cost channels and time.
+# K is the multiple of 8 nearest to the median, at least 8. A median in the middle between two goes down. Fewer
+# keypoints than vertices cut corners off the shape. More cost channels and time.
 
 # %% tags=["nbval-check-output"]
 {median: vertices.choose_k(median) for median in (3, 12, 13, 17, 20, 21, 40)}
@@ -33,48 +34,51 @@ chosen = files.read_json(profile.runs / "k.json")
 # ## The data set at hand
 
 # %%
-median = "not counted" if chosen["median"] is None else f"{chosen['median']:g} vertices over {chosen['objects']:,} objects"
+median = ("not counted" if chosen["median"] is None else
+          f"{chosen['median']:g} vertices over {chosen['objects']:,} objects")
 Markdown(f"Profile **{profile.name}**: the median is {median}, so **K = {chosen['k']}**. Worth trying beside it: "
          f"{', '.join(map(str, chosen['also']))} (half, double and triple).")
 
 # %%
 if counts:
-    figure = plots.vertex_histogram(counts, chosen["median"], chosen["k"], f"Vertices of the outlines: {profile.name}")
+    figure = charts.vertex_histogram(counts, chosen["median"], chosen["k"], f"Vertices of the outlines: {profile.name}")
 
 # %%
 if counts:
-    figure = plots.vertices_by_class(counts, chosen["k"])
+    figure = charts.vertices_by_class(counts, chosen["k"])
 
 # %% [markdown]
-# How much would hang on it, if these outlines were simplified first? Where outlines are known, since they were drawn or somebody clicked
-# them, they are counted as they are: the tolerance used is 0. Only outlines traced from pixel masks are simplified, and for them the
-# default is made (see below).
+# Outlines that were drawn or clicked are counted as they are: the tolerance is 0. Only outlines that were traced from
+# pixel masks are simplified, with the default tolerance (see below). The curve shows how much the choice would matter
+# here.
 #
-# Outlines that were clicked on real photos, counted as they are: in small samples of COCO the median is 17 vertices (train) and 16 (val),
-# in samples of a data set of cell nuclei 28 and 27.
+# Clicked outlines of real photos, counted as they are: in small samples of COCO the median is 17 vertices (train) and
+# 16 (val), in samples of a data set of cell nuclei 28 and 27.
 
 # %%
 own = {float(tolerance): median for tolerance, median in chosen["medians"].items()}
 known = profile.draw is not None or profile.layout == "coco"  # VOC has pixel masks
-marks = {"used here, as outlines are known": 0} if known else {}
-marks["for outlines of pixel masks"] = profile.vertices.tolerance
+marks = ({"used here, as outlines are known": 0} if known else {}) | {"for outlines of pixel masks": voc["tolerance"]}
 if own:
-    figure = plots.tolerance_curve(dict(sorted(own.items())), marks, f"Median vertices by tolerance: {profile.name}")
+    figure = charts.tolerance_curve(dict(sorted(own.items())), marks, f"Median vertices by tolerance: {profile.name}")
 
 # %% [markdown]
 # ## The paper's data set
 #
-# VOC has pixel masks, not polygons. An outline traced along pixels has hundreds of corners, so it is simplified first
-# (Douglas-Peucker): vertices go that lie within a tolerance of the line without them. The tolerance is a share of the
-# outline's length, so that large and small objects are treated alike. The paper does not give its tolerance, so ours is
-# **calibrated**: with the default the median over half of VOC 2007's instance masks (316 photos, 912 objects) is 17, the
-# paper's figure. The curve shows how much hangs on that choice. Only the counts are kept in this repository, not the masks.
+# VOC has pixel masks, not polygons. An outline that was traced along pixels has hundreds of corners. So it is
+# simplified first (Douglas-Peucker): a vertex goes if it lies within a tolerance of the line without it. The tolerance
+# is a share of the outline's length, so that large and small objects are treated alike.
+#
+# The paper does not give its tolerance, so ours is **calibrated**. With the default, the median over half of VOC 2007's
+# instance masks (316 photos, 912 objects) is 17, as in the paper. The curve shows how much that choice matters. This
+# repository keeps the counts only, not the masks.
 
 # %%
-voc = files.read_json(ROOT / "data" / "voc2007_vertices.json")
 medians = {float(tolerance): median for tolerance, median in voc["medians"].items()}
-figure = plots.tolerance_curve(medians, {"default": voc["tolerance"]}, "VOC 2007's masks: how closely outlines are followed decides", 17)
+figure = charts.tolerance_curve(medians, {"default": voc["tolerance"]},
+                                "VOC 2007's masks: how closely outlines are followed decides", 17)
 
 # %%
 median = medians[voc["tolerance"]]
-figure = plots.vertex_histogram({"all": voc["counts"]}, median, vertices.choose_k(median), "Vertices of the outlines: VOC 2007's masks")
+figure = charts.vertex_histogram({"all": voc["counts"]}, median, vertices.choose_k(median),
+                                 "Vertices of the outlines: VOC 2007's masks")

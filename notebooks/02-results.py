@@ -1,12 +1,12 @@
 # %% [markdown]
 # # What are the results?
 #
-# Every model was tested four times: on the test photos as they are (**-st**), **r**o**t**ated by up to 30° either way
-# (**-rt**), and shifted (**-tr**), as in the paper; and cropped like -rt but not turned (**-cr**), which tells what
-# of a change on -rt is due to the crop: it cuts some objects, and what is left is larger after resizing, as the detector sees every
-# photo at one size.
+# Every model is tested on four versions of the test photos: as they are (**-st**), rotated by up to 30° either way
+# (**-rt**), cropped like -rt but not turned (**-cr**), and shifted (**-tr**). The paper has -st, -rt and -tr. The crop
+# of -rt cuts some objects and, after resizing, shows the others larger. So -cr tells how much of a change on -rt is due
+# to the crop.
 #
-# Each model was trained once, with one seed: differences of a few hundredths may be chance.
+# Each model was trained once, with one seed. A difference of a few hundredths may be noise.
 # [04-does-it-help](04-does-it-help.ipynb) has several seeds.
 
 # %% tags=["parameters"]
@@ -15,95 +15,105 @@ profile = None  # a section of params.yaml; None: the one that params.yaml selec
 # %%
 from IPython.display import Markdown
 
+from experiments import tables
 from kaod import ROOT, params
 from kaod.data import files
-from kaod.figures import plots
+from kaod.figures import charts
 
-plots.style()
+charts.style()
 profile, models = params.load(profile)
-metrics = {name: files.read_json(profile.results / "metrics" / f"{name}.json") for name in models}
+details = {name: files.read_json(profile.results / "details" / f"{name}.json") for name in models}
 
 # %% [markdown]
 # ## Average precision
 #
-# The figure is **AP50**: average precision where a detection is right from an IoU of .5 on, the mean over classes, as VOC has it. It is not
-# COCO's AP, which is the mean over ten such bounds from .5 to .95 and therefore much lower; that one is in the metrics files
-# (`coco`). The ground truth of a turned photo is the box of the object's turned
-# outline where outlines are known, else the box of the turned corners of its box, which is looser.
+# **AP** is COCO's average precision: the mean over ten bounds of the IoU, from .5 to .95, and over the classes.
+# **AP50** counts a detection as right from an IoU of .5 on, as VOC does, so it is higher. The ground truth of a turned
+# photo is the box of the object's turned outline. Where no outline is known, it is the box of the turned corners of the
+# box, which is looser.
 
 # %%
-Markdown(plots.results_table(metrics))
+Markdown(charts.results_table(details))
 
 # %%
-figure = plots.ap_bars(metrics, f"AP50 on four versions of the test set: {profile.name}")
-plots.save(figure, profile.results / "ap50.png")
+figure = charts.ap_bars(details, f"AP50 on four versions of the test set: {profile.name}")
+charts.save(figure, profile.results / "ap50.png")
 
 # %% [markdown]
 # How much does turning cost, beyond what the crop costs?
 
 # %%
-Markdown("\n".join(f"- {name}: -rt minus -cr {each['rt']['AP50'] - each['cr']['AP50']:+.3f}" for name, each in metrics.items()))
+Markdown("\n".join(f"- {name}: AP50 on -rt minus that on -cr {each['rt']['AP50'] - each['cr']['AP50']:+.3f}"
+                   for name, each in details.items()))
 
 # %% [markdown]
 # ## Turned by any angle
 #
-# The first photos of the test set, all turned by one angle. Beyond 30° neither the photos nor the second view of the
-# keypoint loss went. The crop differs from angle to angle, so compare the models, not the angles.
+# The first photos of the test set, all turned by one angle. The second view of the keypoint loss turned by no more than
+# the profile's `keypoints.angle`. The crop differs from angle to angle, so compare the models, not the angles.
 
 # %%
-if all("sweep" in each for each in metrics.values()):
-    figure = plots.sweep(metrics, f"AP50 against the turn: {profile.name}")
+if all("sweep" in each for each in details.values()):
+    figure = charts.sweep(details, f"AP50 against the turn: {profile.name}")
 
 # %% [markdown]
 # ## Shape
 #
-# The keypoints' hull is a coarse mask that no label asked for. How well does it cover the object, for the objects that were
-# found? Beside it: what the box alone would give, filled or as an inscribed ellipse, and the best that any convex hull could
-# reach. The *spread* is the mean distance between two keypoints over the box's diagonal: near 0, the keypoints have collapsed
-# into one point, and their consistency means nothing.
+# The keypoints' hull is a coarse mask that no label asked for. The table shows its IoU with the outline, over the
+# objects that were found. Beside it stands what the box alone would give, filled or as an inscribed ellipse. The bound
+# is the best that any convex hull could reach.
+#
+# The *spread* is the mean distance between two keypoints, over the box's diagonal. A spread near 0 means that the
+# keypoints have collapsed into one point. Then their consistency means nothing.
 
 # %%
-Markdown(plots.shape_table(metrics) or "No outlines are known for this test set.")
+Markdown(charts.shape_table(details, "IoU with the outline") or "No outlines are known for this test set.")
 
 # %% [markdown]
-# As masks, classes aside: AP at IoU .5. And the rotated box: IoU of the keypoints' minimum-area rectangle with the true
-# outline's, beside the upright box as it is.
+# The same as AP50 of masks, all classes together:
 
 # %%
-Markdown(plots.mask_table(metrics) or "No outlines are known for this test set.")
+Markdown(charts.shape_table(details, "AP50 of masks") or "No outlines are known for this test set.")
+
+# %% [markdown]
+# The rotated box is the keypoints' minimum-area rectangle. The table shows its IoU with that of the true outline, and
+# the IoU of the upright box.
 
 # %%
-Markdown(plots.rectangle_table(metrics) or "No outlines are known for this test set.")
+Markdown(charts.shape_table(details, "IoU with the true rectangle") or "No outlines are known for this test set.")
 
 # %% [markdown]
 # ## By class
 #
-# One seed, and in the drawn test set about a hundred objects a class: even a tenth may be chance here.
+# These are figures of one seed, and the drawn test set has about a hundred objects a class. Even a difference of a
+# tenth may be noise.
 
 # %%
-first, second = list(metrics)[0], list(metrics)[-1]
+first, second = list(details)[0], list(details)[-1]
 if first != second:
-    figure = plots.class_differences(metrics, first, second)
+    figure = charts.class_differences(details, first, second)
 
 # %% [markdown]
 # ## The paper's tables
 #
-# The paper's Tables 1 and 2 switch the keypoint loss (KPL) and its Hungarian matching (HM) on and off. First the same rows on the
-# **toy set** of drawn shapes, short trainings from scratch: means over the seeds, with 95 % intervals where there are several, from the
-# grid that [04-does-it-help](04-does-it-help.ipynb) looks into.
+# The paper's Tables 1 and 2 switch the keypoint loss (KPL) and its Hungarian matching (HM) on and off. First the same
+# rows on the **drawn shapes**, from short trainings from scratch: means over the seeds, with 95 % intervals where there
+# are several. [04-does-it-help](04-does-it-help.ipynb) has more of them.
 
 # %%
-grid = files.read_json(ROOT / "results" / "shapes" / "grid.json")
-rows = {"FCOS": "fcos", "KAOD-16, no KPL": "no-kpl", "KAOD-16, KPL": "kpl", "KAOD-16, KPL and HM": "kpl-hm"}
-Markdown(plots.grid_table({row: grid[name] for row, name in rows.items()}, {"AP50-st": "shapes, AP50 -st", "AP50-rt": "-rt", "AP50-tr": "-tr"}))
+shapes, _ = params.load("shapes")
+rows = {"fcos": "FCOS", "no-kpl": "KAOD-16, no KPL", "kpl": "KAOD-16, KPL", "kpl-hm": "KAOD-16, KPL and HM"}
+Markdown(tables.table(tables.load(shapes), {f"{figure}-{kind}": f"{figure} -{kind}" for kind in ("st", "rt", "tr")
+                                            for figure in ("AP", "AP50")}, rows=rows))
 
 # %% [markdown]
-# And these are the **paper's**, on VOC (its mAP is AP50) and COCO (its mAP is COCO's AP) with large backbones: what to compare with if you have run the profiles `voc` and
-# `coco`. Between the two tables only the signs of differences can be compared, never the figures.
+# These are the **paper's**, with large backbones. Its mAP on VOC is AP50, and its mAP on COCO is COCO's AP. Compare
+# them with the profiles `voc` and `coco`, if you have run them. Between the paper and the drawn shapes only the signs
+# of differences can be compared, never the figures.
 
 # %%
 paper = files.read_json(ROOT / "data" / "paper.json")
-Markdown(plots.paper_table(paper, "VOC"))
+Markdown(charts.paper_table(paper, "VOC"))
 
 # %%
-Markdown(plots.paper_table(paper, "COCO"))
+Markdown(charts.paper_table(paper, "COCO"))

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # What does it see?
 #
-# The same photos twice: as they are, and turned. From left to right: the ground truth; FCOS, which knows upright boxes
-# only; KAOD trained without the keypoint loss; and with it. KAOD's upright boxes (dashed) come from its keypoints, and those give a
-# rotated box and a mask (their convex hull) for free.
+# Each photo is shown twice: as it is, and turned. The columns are the ground truth, FCOS, KAOD without the keypoint
+# loss, and KAOD with it. FCOS knows upright boxes only. KAOD's upright boxes (dashed) come from its keypoints. The
+# keypoints also give a rotated box and a mask, their convex hull.
 #
-# A keypoint's colour is its place in the list, and in the turned photo each keypoint has the colour of its partner in the photo
-# above. If colours stay on the same part of the object, the keypoints turned with it. Grey keypoints have no partner: the object
-# was not found above, or in another place.
+# A keypoint's colour is its place in the list. In the turned photo each keypoint has the colour of its partner in the
+# photo above. If colours stay on the same part of the object, the keypoints turned with it. Grey keypoints have no
+# partner: the object was not found above, or was found in another place.
 
 # %% tags=["parameters"]
 profile = None       # a section of params.yaml; None: the one that params.yaml selects
@@ -18,33 +18,34 @@ least = 0.4          # scores below are not drawn
 # %%
 import torch
 
-from kaod import model, params
-from kaod.data import datasets, files
+from kaod import params
+from kaod.data import files
 from kaod.evaluation import evaluate
-from kaod.figures import plots
+from kaod.figures import charts
+from kaod.figures.photos import before_and_after, best, follow
+from kaod.training import checkpoints
 
-plots.style(photos=True)
+charts.style(photos=True)
 profile, models = params.load(profile)
 torch.set_num_threads(profile.train.threads)  # the same digits on any number of cores
-upright = datasets.load(profile, profile.test_sets)
-turned = datasets.load(profile, profile.test_sets, profile.runs / "warped" / "rt")
+upright, turned = evaluate.test_set(profile, "st"), evaluate.test_set(profile, "rt")
 maps = files.read_json(profile.runs / "warped" / "rt" / "maps.json")
 
 # %%
 pairs = [(upright.samples[i % len(upright.samples)], turned.samples[i % len(turned.samples)]) for i in photos]
 columns = {}
 for name in models:
-    detector, classes, _ = model.load(profile.runs / name / "model.pt", detection=profile.evaluate)
-    found = [plots.best(each, least) for each in evaluate.detect(detector, sum(pairs, ()), 1)]
+    detector, classes, _ = checkpoints.load(profile.runs / name / "model.pt", detection=profile.evaluate)
+    found = [best(each, least) for each in evaluate.detect(detector, sum(pairs, ()), 1)]
     for i, (sample, _) in enumerate(pairs):
         if "keypoints" in found[2 * i]:
-            found[2 * i + 1] = plots.follow(found[2 * i], found[2 * i + 1], maps[sample.name])
+            found[2 * i + 1] = follow(found[2 * i], found[2 * i + 1], maps[sample.name])
     columns[name] = found
 
 # %%
-figure = plots.before_and_after(pairs, columns, [maps[sample.name] for sample, _ in pairs], upright.classes)
-plots.save(figure, profile.results / "what-it-sees.png")
+figure = before_and_after(pairs, columns, [maps[sample.name] for sample, _ in pairs], upright.classes)
+charts.save(figure, profile.results / "what-it-sees.png")
 
 # %% [markdown]
-# After a short training on a small data set, look for the pattern, not for perfection: which objects are found in both rows,
-# and whether the coloured points keep to the same parts of them.
+# The training was short and the data set is small, so look for the pattern, not for perfection. Which objects are found
+# in both rows? Do the coloured points keep to the same parts of them?

@@ -1,138 +1,166 @@
 # %% [markdown]
 # # Does the keypoint loss help?
 #
-# The pipeline trains each of its models once. That is too little to tell a difference from chance, and FCOS alone is too weak a
-# rival: KAOD looks at two views of each photo, so FCOS may see as many; and whoever wants robustness to turning would train
-# FCOS on turned copies. So here is a grid, made by `dvc repro experiments/dvc.yaml`:
+# The pipeline trains each of its models once. One run does not tell a difference from noise. FCOS alone is also too
+# weak a rival: KAOD looks at two views of each photo, and someone who wants robustness to turning can train FCOS on
+# turned copies. So this notebook compares a grid of models with several seeds. `dvc repro experiments/dvc.yaml` made it.
 #
 # | model | what it is |
 # |---|---|
 # | fcos | torchvision's FCOS |
-# | fcos-2x | the same, with twice as many photos a step: the same work as two views |
-# | fcos-corners, fcos-ellipse | FCOS on turned copies, every other photo; their boxes are those of the turned corners, or of the turned ellipse inscribed in the box |
-# | no-kpl | KAOD without keypoint loss |
-# | kpl | KAOD with it, keypoints compared index by index |
-# | kpl-hm | KAOD with it, and Hungarian matching: the pipeline's `kaod` |
-# | kpl-hm-k8, kpl-hm-k32 | the same, with 8 or 32 keypoints in place of 16 |
-# | paper | kpl-hm as the paper writes it: the sum over all locations, in pixels, −ln IoU for the boxes |
-# | all-locations | kpl-hm, over all locations |
-# | supervised | kpl-hm, and the second view learns its classes |
+# | fcos-2x | FCOS with twice as many photos a step: as much work as KAOD's two views |
+# | fcos-corners | FCOS, every other photo a turned copy; its boxes are those of the boxes' turned corners |
+# | fcos-ellipse | the same with the boxes of the turned ellipses inscribed in the boxes |
+# | no-kpl | KAOD without the keypoint loss |
+# | kpl | KAOD with the keypoint loss, keypoints compared index by index |
+# | kpl-hm | KAOD with the keypoint loss and Hungarian matching; it is the pipeline's `kaod` |
+# | kpl-hm-k8, kpl-hm-k32 | kpl-hm with 8 or 32 keypoints in place of 16 |
+# | paper | kpl-hm as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
+# | all-locations | kpl-hm with the loss over all locations, the background too |
+# | supervised | kpl-hm whose second view learns its classes, too |
 #
-# Longer trainings of some of them, on photos of any colour, are in [08-what-do-we-find](08-what-do-we-find.ipynb).
+# [08-what-do-we-find](08-what-do-we-find.ipynb) has longer trainings of four of them.
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run
 
 # %%
+import pandas as pd
 from IPython.display import Markdown
 
-from experiments import findings, grid
+from experiments import charts, grid, tables
 from kaod import params
 from kaod.data import files
-from kaod.figures import plots
+from kaod.figures.charts import style
 
-plots.style()
+style()
 profile, _ = params.load(profile)
-table = findings.load(profile, "grid")
-AP = {"AP50-st": "-st", "AP50-rt": "-rt (rotated)", "AP50-cr": "-cr (cropped like -rt)", "AP50-tr": "-tr (shifted)"}
-Markdown(findings.missing(table, grid.of_table(grid.load()[1], "grid")))
+models = [name for name in grid.load()[1] if not name.endswith("-long")]
+runs = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
+runs = runs[runs["model"].isin(models)]
+AP = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt", "tr") for metric in ("AP50", "AP")}
+absent = [name for name in models if name not in set(runs["model"])]
+said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
+Markdown(said if absent else "All models have run.")
 
 # %% [markdown]
-# ## AP50, and time
+# ## The answer in one table
 #
-# Means over the seeds, with 95 % intervals by Student's t where there is more than one; with three seeds they are wide. A
-# single seed has no interval: read it as one draw. Seconds are those of a training step, on the hardware that the cells in
-# `results/` name. `all-locations` and `kpl-hm` differ in one thing: whether the loss takes the background, too.
+# The two models of this table differ in the keypoint loss alone, and in the second view that the loss needs. A
+# difference is the mean over the seeds, with its 95 % interval by Student's t. It is *better* or *worse* where the
+# interval does not contain 0. Else it is *open*: it is not distinguishable from noise. The sections below explain each
+# figure.
 
 # %%
-Markdown(plots.grid_table(table, AP | {"seconds_per_step": "seconds a step"}))
+loss = {"AP50, photos as they are": "AP50-st", "AP, photos as they are": "AP-st", "AP50, rotated photos": "AP50-rt",
+        "AP, rotated photos": "AP-rt", "masks: IoU with the outline": "hull", "masks: AP50": "mask-AP50-hull",
+        "masks: AP": "mask-AP-hull", "rotated boxes: IoU": "rectangle", "seconds a step": "seconds_per_step"}
+Markdown(tables.verdicts(runs, {words: (figure, "kpl-hm", "no-kpl") for words, figure in loss.items()}))
+
+# %% [markdown]
+# ## AP and time
+#
+# AP50 is average precision where a detection is right from an IoU of .5 on. AP is COCO's: the mean over ten such bounds
+# from .5 to .95. It also asks how well a box fits. The test set has four versions: as it is (-st), rotated (-rt),
+# cropped like -rt but not rotated (-cr), and shifted (-tr).
+#
+# The table gives means over the seeds, with 95 % intervals where there are several seeds. Three seeds make wide
+# intervals. A single seed has none. Each file in `results/shapes/grid/` names the hardware on which its seconds were
+# measured.
+
+# %%
+Markdown(tables.table(runs, AP | {"seconds_per_step": "seconds a step"}))
 
 # %% [markdown]
 # ## Against FCOS
 #
-# Two models with one seed saw the same photos in the same order (fcos-2x: twice as many), so differences are taken seed by seed.
-# In the picture a hollow mark is a single seed, and a bar a 95 % interval.
+# Two models with one seed saw the same photos in the same order (fcos-2x saw twice as many). So differences are taken
+# seed by seed.
 
 # %%
-Markdown(plots.grid_table(table, AP, "fcos"))
+Markdown(tables.table(runs, AP, "fcos"))
+
+# %% [markdown]
+# The same as a picture. Bars are 95 % intervals, strokes are the seeds, and a hollow mark is a single seed.
+# `all-locations` hardly learned to detect. It is left out, as its differences are many times larger than all others.
 
 # %%
-figure = findings.differences(table, "fcos")
+against = tables.differences(runs[runs["model"] != "all-locations"], "fcos")
+figure = charts.dots(against, {name: AP[name] for name in ("AP50-st", "AP50-rt", "AP-st", "AP-rt")}, zero=True,
+                     xlabel="difference to fcos", title="AP50 and AP minus those of FCOS")
 
 # %% [markdown]
 # ## Against FCOS on turned copies
 #
-# This is what one would do without KAOD: train FCOS on turned copies. The boxes of those come from the turned ellipses here, the better
-# of the two guesses.
+# Training on turned copies is the usual way to robustness. The reference here is `fcos-ellipse`, whose boxes are the
+# better guess of the two.
 
 # %%
-Markdown(plots.grid_table(table, AP, "fcos-ellipse"))
+Markdown(tables.table(runs, AP, "fcos-ellipse"))
 
 # %% [markdown]
 # ## Turned by any angle
 #
-# The first photos of the test set, all turned by one angle and cropped. The crop differs from angle to angle, so compare the
-# models, not the angles. FCOS on turned copies, and the second view of the keypoint loss, turned by up to 30°.
-
-# %%
-turned = any("AP50-turn30" in entry["figures"] for entry in table.values())
-figure = findings.grid_sweep(table) if turned else None
-
-# %% [markdown]
-# And the same as differences: KAOD with the keypoint loss and matching (`kpl-hm`) against FCOS, against KAOD without the loss, and against
-# FCOS on turned copies, angle by angle. Three seeds make wide intervals, and there are 39 of them: one in twenty does not contain 0 by
-# chance alone. What counts is a pattern, such as neighbouring angles that agree.
+# Here the first photos of the test set are all turned by one angle, and cropped. Training turned photos by up to 30°:
+# the copies of FCOS, and the second view of the keypoint loss. The picture shows AP50 of `kpl-hm` minus that of three
+# others. The crop differs from angle to angle, so compare models rather than angles. Of 39 intervals about two do not
+# contain 0 by chance alone. What counts is a pattern, such as neighbouring angles that agree.
 
 # %%
 rivals = ["fcos", "no-kpl", "fcos-ellipse"]
-figure = findings.by_angle(table, "kpl-hm", rivals) if "kpl-hm" in table else None
-Markdown(findings.angles_told(table, "kpl-hm", rivals))
+# each curve takes the name and the look of the model that it is compared with
+against = {rival: tables.differences(runs, rival) for rival in rivals}
+against = pd.concat([found[found["model"] == "kpl-hm"].assign(model=rival) for rival, found in against.items()])
+figure = charts.curves(against, "AP50-turn", bars=True, xlabel="turn in degrees, clockwise",
+                       ylabel="difference in AP50", title="AP50 of kpl-hm minus that of …")
 
 # %% [markdown]
-# ## Against KAOD without keypoint loss
+# ## Masks and rotated boxes
 #
-# This tells the loss from the head.
+# The keypoints' hull is a mask that nobody labelled. The first table is its mean IoU with the true outline, over the
+# objects that were found. Beside it stand what the box alone gives (filled, or as its inscribed ellipse) and the bound,
+# the best that a convex hull could reach. A hull is worth something where it beats the ellipse.
 
 # %%
-Markdown(plots.grid_table(table, AP | {"hull": "hull's IoU with the outline"}, "no-kpl"))
+Markdown(tables.table(runs, {"box": "box", "ellipse": "ellipse", "hull": "hull", "bound": "bound"}))
 
 # %% [markdown]
-# ## Shape
+# The same as AP50 and AP of masks, classes aside:
+
+# %%
+Markdown(tables.table(runs, {f"mask-{metric}-{kind}": f"{metric}, {kind}"
+                             for kind in ("box", "ellipse", "hull") for metric in ("AP50", "AP")}))
+
+# %% [markdown]
+# The rotated box is the smallest rectangle around the keypoints. Its IoU with that of the true outline stands beside
+# what the upright box has as it is:
+
+# %%
+Markdown(tables.table(runs, {"rectangle_box": "upright box", "rectangle": "rotated box"}))
+
+# %% [markdown]
+# ## Where the keypoints stand
 #
-# IoU with the true outline of the objects that were found: the keypoints' hull, beside what the box alone gives, and the best that
-# a convex hull could reach. *Spread* is the mean distance between keypoints over the box's diagonal; near 0 they have
-# collapsed. *Overhang* is the share of the hull that lies outside the box: the box is a soft extent of the keypoints, smaller
+# *Spread* is the mean distance between two keypoints over the box's diagonal. Near 0 they have collapsed into one
+# place. *Overhang* is the share of the hull outside the box; the box is a soft extent of the keypoints, and smaller
 # than the hard one.
-
-# %%
-Markdown(plots.grid_table(table, {"box": "box filled", "ellipse": "inscribed ellipse", "hull": "hull", "bound": "bound",
-                                  "spread": "spread", "overhang": "overhang"}))
-
-# %% [markdown]
-# The same as AP50 of masks, classes aside; and the rotated box: IoU of the keypoints' minimum-area rectangle with that of the true
-# outline, beside the upright box as it is.
-
-# %%
-masks = {"mask-AP50-box": "box filled", "mask-AP50-ellipse": "inscribed ellipse", "mask-AP50-hull": "hull",
-         "rectangle_box": "rotated box: the upright one", "rectangle": "rotated box: keypoints'"}
-known = any(entry["figures"].keys() & masks.keys() for entry in table.values())
-Markdown(plots.grid_table(table, masks) if known else "Not in the figures of these cells.")
-
-# %% [markdown]
-# ## Repeatability
 #
-# The core claim, measured: a photo is turned, keypoints are predicted on both, and those of the turned one are turned back.
-# How far are they from their partners? A collapsed set would be near 0 as well, so read it beside the spread above.
+# *Repeatability* compares the keypoints of a photo with those of the photo turned by 30°, after they are turned back.
+# It is the mean distance between matched keypoints over √(box area); less is better. It shows consistency only, and
+# [08-what-do-we-find](08-what-do-we-find.ipynb), section 3, says why.
 
 # %%
-figure = findings.repeatability(table)
+Markdown(tables.table(runs, {"spread": "spread", "overhang": "overhang", "repeatability30": "repeatability, 30°"}))
 
 # %% [markdown]
 # ## Other detectors
 #
-# Any detector can be evaluated on these test sets by its results in COCO's format (see the README). Here are two of torchvision's, with
-# the backbone, photos, steps and schedule of `fcos`, one seed each; `experiments/other_detectors.py` trains them.
+# These test sets take any detector's results in COCO's format. Here are two of torchvision's detectors, with the
+# backbone, photos, steps and schedule of `fcos`, and one seed each. `experiments/other_detectors.py` trains them. FCOS
+# with the same seed stands above them.
 
 # %%
-others = {path.stem: files.read_json(path) for path in sorted((profile.results / "detectors").glob("*.json"))}
-Markdown(plots.results_table(others) if others else "None was evaluated.")
+others = [{"model": path.stem, "seed": 0, "metrics": files.read_json(path)}
+          for path in sorted((profile.results / "detectors").glob("*.json"))]
+others = tables.frame(others, [each["model"] for each in others])
+Markdown(tables.table(pd.concat([runs[(runs["model"] == "fcos") & (runs["seed"] == 0)], others]), AP))

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # What is in the data?
 #
-# A detector learns from photos with a box around each object. Where the data set also has the objects' outlines (*polygons*), they
-# serve to judge masks and to count vertices; training does not see them.
+# A detector learns from photos with a box around each object. Some data sets also have the objects' outlines
+# (*polygons*). They serve to judge masks and to count vertices. Training does not see them.
 #
-# A model is tested on several versions of the same photos, as in the paper: **-st** as they are, **-rt** turned by a random angle,
-# **-tr** shifted. Both are cropped so that no empty border is left. The boxes of a turned photo are those of the turned outlines
-# where outlines are known; else they are those of the turned corners of the boxes, which are too large.
+# A model is tested on several versions of the same photos: **-st** as they are, **-rt** turned by a random angle,
+# **-cr** cropped like -rt but not turned, **-tr** shifted. All are cropped so that no empty border is left. The box of
+# an object in a turned photo is the box of its turned outline. Where no outline is known, it is the box of the turned
+# corners of the box, which is too large.
 
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
@@ -19,43 +20,45 @@ from IPython.display import Markdown
 
 from kaod import params
 from kaod.data import datasets, kinds
-from kaod.figures import data_plots, plots
+from kaod.evaluation import evaluate
+from kaod.figures import charts
+from kaod.figures.photos import versions
 
-plots.style(photos=True)
+charts.style(photos=True)
 profile, _ = params.load(profile)
 training = datasets.load(profile, profile.train_sets)
-tests = {kind: datasets.load(profile, profile.test_sets, None if kind == "st" else profile.runs / "warped" / kind).samples
-         for kind in kinds.NAMES}
+tests = {kind: evaluate.test_set(profile, kind).samples for kind in kinds.NAMES}
 
 # %% [markdown]
-# ## The same photos, three times
+# ## The same photos in each version
 #
-# Filled outlines where they are known, the labelled boxes (dashed), and the classes. An object of which less than a quarter is left in the frame is
-# *ignored* (grey): finding it counts neither as right nor as wrong.
+# Filled outlines where they are known, the labelled boxes (dashed), and the classes. An object of which less than a
+# quarter is left in the frame is *ignored* (grey): finding it counts neither as right nor as wrong.
 
 # %%
-chosen = [i for i, sample in enumerate(tests["st"]) if (~sample.ignore).sum() >= objects][:photos]
-figure = data_plots.versions({kind: [tests[kind][i] for i in chosen] for kind in ("st", "rt", "tr")}, training.classes)
+chosen = [i for i, sample in enumerate(tests["st"]) if (~sample.ignore).sum() >= objects][:photos] or [0]
+figure = versions({kind: [samples[i] for i in chosen] for kind, samples in tests.items()}, training.classes)
 
 # %% [markdown]
 # ## How much there is
 #
-# Each set in photos and objects; -cr is cropped like -rt, but not turned.
+# Each set in photos and objects:
 
 # %%
-Markdown(data_plots.data_table({"training": training.samples} | {f"test -{kind}": samples for kind, samples in tests.items()}))
+Markdown(charts.data_table({"training": training.samples} | {f"test -{kind}": each for kind, each in tests.items()}))
 
 # %%
-plots.style()  # from here on PNG: charts
-figure = data_plots.class_counts({"training": training.samples, "test": tests["st"]}, training.classes)
+charts.style()  # from here on PNG: charts
+figure = charts.class_counts({"training": training.samples, "test": tests["st"]}, training.classes)
 
 # %% [markdown]
 # ## How large the objects are
 #
-# A detector finds small objects on the fine levels of its feature pyramid and large ones on the coarse levels. The crop of -rt
-# keeps the middle of a photo, so some large objects are cut, and the sizes
-# here, in pixels of the photos as they are stored, go down. The detector sees every photo at one size: *after resizing* the objects of a
-# cropped photo are larger than before.
+# A detector finds small objects on the fine levels of its feature pyramid, and large ones on the coarse levels. The
+# sizes here are in pixels of the photos as they are stored. The crop of -rt keeps the middle of a photo. It cuts some
+# large objects, so sizes go down. The detector sees every photo at one size: *after resizing*, the objects of a cropped
+# photo are larger than before.
 
 # %%
-figure = data_plots.object_sizes({"training": training.samples, "test -st": tests["st"], "test -rt": tests["rt"], "test -tr": tests["tr"]})
+figure = charts.object_sizes({"training": training.samples} | {f"test -{kind}": tests[kind]
+                                                               for kind in ("st", "rt", "tr")})

@@ -1,11 +1,13 @@
 # %% [markdown]
 # # What happens when I turn it?
 #
-# Move a slider, and the photo turns: the boxes, the rotated boxes, the masks and the keypoints follow, or fail to. A keypoint has the
-# colour of its partner in the photo as it is, so where colours stay on their part of the object, the keypoint turned with it.
+# Move a slider, and the photo turns. The boxes, the rotated boxes, the masks and the keypoints follow, or fail to. A
+# keypoint has the colour of its partner in the photo as it is. Where colours stay on their part of the object, the
+# keypoints turned with it.
 #
-# The sliders need a running kernel: open this notebook with `jupyter lab notebooks` and run all cells. They also need a trained model:
-# the pipeline's `kaod` is taken if it is there; if not, the second cell names the one command that trains it.
+# The sliders need a running kernel: open this notebook with `jupyter lab notebooks` and run all cells. They also need a
+# trained model. The pipeline's `kaod` is taken if it is there. If not, the second cell names the command that trains
+# it.
 
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
@@ -18,31 +20,39 @@ angle = 30      # degrees, clockwise
 from IPython.display import Image
 
 from kaod import params
-from kaod.figures import explore
+from kaod.figures import sliders
 
 profile, _ = params.load(profile)
-models = explore.checkpoints(profile)  # {name: path}, the pipeline's KAOD first
-photos = explore.photos(profile, own)
+models = sliders.checkpoints(profile)  # {name: path}, the pipeline's KAOD first
+photos = sliders.paths(profile, own)
 
 # %% [markdown]
 # ## One turn
 
 # %%
 first = next(iter(models.values()))
-Image(explore.frame(first, photos[min(photo, len(photos) - 1)], angle))
+Image(sliders.frame(first, photos[min(photo, len(photos) - 1)], angle))
 
 # %% [markdown]
 # ## Yours to move
 #
-# *photo* is its number; *turn* is in degrees, clockwise; *to the right* and *down* are shares of the photo's width and height; detections with less than the
-# *least score* are not drawn. Every model that was trained here can be chosen: `grid/…` are those of the experiments, and FCOS has
-# boxes only. For other numbers of keypoints than the pipeline's, in the repository's folder
-# `dvc repro experiments/dvc.yaml:train@kpl-hm-k8-0` trains a model with 8 and
-# `…:train@kpl-hm-k32-0` one with 32, in some minutes each. What comes into view from outside the photo is its reflection, as in training.
+# - *model*: every model that was trained here. `grid/…` are those of the experiments. FCOS has boxes only.
+# - *photo*: its number.
+# - *turn*: degrees, clockwise.
+# - *to the right*, *down*: shares of the photo's width and height.
+# - *least score*: detections with a lower score are not drawn.
+#
+# What comes into view from outside the photo is its reflection.
 
 # %%
-explore.sliders(models, photos, photo, angle)
+sliders.panel(models, photos, photo, angle)
 
 # %% [markdown]
-# Things to try: choose a model with 8 or with 32 keypoints. Turn by more than the 30° that training saw. Compare `kaod` with `grid/no-kpl-0`, if you have it: the same network without
-# the keypoint loss. Move an object half out of the frame.
+# Things to try:
+#
+# - Turn by more than the 30° of -rt.
+# - Move an object half out of the frame.
+# - Compare `kaod` with `no-kpl`, the same network without the keypoint loss.
+# - Choose a model with 8 or with 32 keypoints. In the repository's folder `dvc repro
+#   experiments/dvc.yaml:train@kpl-hm-k8-0` trains one with 8 and `…:train@kpl-hm-k32-0` one with 32, in some minutes
+#   each.

@@ -1,84 +1,92 @@
 # %% [markdown]
 # # How does it learn?
 #
-# Training adds up four losses: the classes, the boxes, the centerness (how near a location is to its object's middle), and, for KAOD,
-# the keypoint loss, which compares the keypoints of two views of a photo. The last one has an easy way out: keypoints that all
-# lie in one place are perfectly consistent, and worth nothing. So its curve must be read beside a gauge.
+# Training adds up four losses: the classes, the boxes, the centerness (how near a location is to its object's middle),
+# and, for KAOD, the keypoint loss. The keypoint loss compares the keypoints of two views of a photo. It has an easy way
+# out: keypoints that all lie in one place are perfectly consistent, and worth nothing. So its curve must be read beside
+# a gauge.
+#
+# This notebook shows trainings that ended. TensorBoard shows one under way: `tensorboard --logdir scratch`.
 
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
 
-live = False    # True: the training that is under way, as far as it has come
 photo = 107     # of the test set; its objects are shown from before to after training
 share = 100     # photos of the test set that AP is measured on along the way
 
 # %%
+from dataclasses import replace
+
+import pandas as pd
 import torch
 
-from kaod import ROOT, losses, model, params, predict, train
-from kaod.data import datasets, files
-from kaod.evaluation import evaluate, metrics
-from kaod.figures import drawings, plots
+from kaod import losses, params, predict, train
+from kaod.evaluation import ap, evaluate
+from kaod.figures import charts, idea
+from kaod.figures.photos import strip
+from kaod.training import checkpoints
 
-plots.style()
+charts.style()
 profile, models = params.load(profile)
 torch.set_num_threads(profile.train.threads)  # the same digits on any number of cores
-folder, log = (ROOT / "scratch" / profile.name, "log.tsv") if live else (profile.runs, "losses.tsv")
-logs = {name: files.read_tsv(folder / name / log) for name in models if (folder / name / log).exists()}
+logs = {name: pd.read_csv(profile.runs / name / "losses.tsv", sep="\t") for name in models}
 
 # %% [markdown]
 # ## The losses
 #
-# Running means over 20 steps. FCOS has no keypoints. A keypoint loss that rises at first is no mistake: the keypoints start on a small
-# circle, where they are consistent by birth, and get further apart as they move out to the box.
+# Running means over 20 steps. FCOS has no keypoints. The keypoint loss may rise at first. The keypoints start on a
+# small circle, where they are consistent from the start, and get further apart as they move out to the box.
 
 # %%
-figure = plots.losses(logs)
+figure = charts.losses(logs)
 
 # %% [markdown]
 # ## The collapse gauge
 #
-# The mean distance between two keypoints of an object, over its box's diagonal: 0 if all lie in one place. The dashed line is what
-# keypoints at equal distances along a square box's outline would have.
+# The gauge is the mean distance between two keypoints of an object, over its box's diagonal. It is 0 if all lie in one
+# place. The dashed line is the value of keypoints at equal distances along the outline of a square box.
 
 # %%
 square = torch.tensor([[0.0, 0, 1, 1]]).double()
 k = train.keypoint_count(profile)
-even = losses.spread(drawings.on_outline([(0, 0), (1, 0), (1, 1), (0, 1)], k)[None], square).item()
-figure = plots.gauge(logs, even)
+even = losses.spread(idea.on_outline([(0, 0), (1, 0), (1, 1), (0, 1)], k)[None], square).item()
+figure = charts.gauge(logs, even)
 
 # %% [markdown]
-# Whether keypoints collapse depends on the seed, too: [08-what-do-we-find](08-what-do-we-find.ipynb) has the gauge for several.
+# Whether keypoints collapse also depends on the seed. [08-what-do-we-find](08-what-do-we-find.ipynb) has the gauge for
+# several.
 #
-# ## What the detections are worth on the way
+# ## AP50 on the way
 #
-# AP50 on the first photos of the test set, as it is, with the weights that training kept at a few moments. The last point is the
-# trained model; its figure on all photos is in [02-results](02-results.ipynb). Where one model is ahead at the end but not on the way, a
-# longer training may tell another story.
+# AP50 on the first photos of the test set, with the weights that training kept at a few moments. The last point is the
+# trained model. Its AP50 on all photos is in [02-results](02-results.ipynb). Where one model is ahead at the end but
+# not on the way, a longer training may give another order.
 
 # %%
-test = datasets.load(profile, profile.test_sets)
-part = datasets.DataSet(test.classes, test.category_ids, test.samples[:share])
+test = evaluate.test_set(profile, "st")
+part = replace(test, samples=test.samples[:share])
 kept, ap50 = {}, {}
-for name in logs:
-    kept[name] = {int(path.stem): path for path in sorted((folder / name / "snapshots").glob("*.pt"))}
-    if not live:
-        kept[name][len(logs[name])] = folder / name / "model.pt"
+for name, log in logs.items():
+    snapshots = sorted((profile.runs / name / "snapshots").glob("*.pt"))
+    kept[name] = {int(path.stem): path for path in snapshots} | {len(log): profile.runs / name / "model.pt"}
     ap50[name] = {}
     for step, path in kept[name].items():
-        found = evaluate.detect(model.load(path, detection=profile.evaluate)[0], part.samples, profile.evaluate.batch)
-        ap50[name][step] = metrics.ap50(part, found, profile.layout, profile.evaluate.detections)
-figure = plots.curves(ap50, f"AP50 of {len(part.samples)} photos over the training")
+        detector, _, _ = checkpoints.load(path, detection=profile.evaluate)
+        found = evaluate.detect(detector, part.samples, profile.evaluate.batch)
+        ap50[name][step] = ap.ap50(part, found, profile.evaluate.ap, profile.evaluate.detections)
+figure = charts.curves(ap50, f"AP50 of {len(part.samples)} photos over the training")
 
 # %% [markdown]
 # ## The same objects, from before to after
 #
-# Each row is one object, each column a moment: the K keypoints that the network predicts at the location in the middle of the object,
-# whether or not it would report that object; where objects overlap, it may take one for the other. White dashes: the labelled box. Before
-# training, the keypoints lie roughly on a circle around the location, of a radius that depends only on the level of the feature pyramid.
+# Each row is one object, and each column a moment of the training. The K keypoints are those that the network predicts
+# at the location in the middle of the object, whether or not it would report that object. Where objects overlap, it may
+# take one for the other. White dashes are the labelled box. Before training, the keypoints lie roughly on a circle
+# around the location. The circle's radius depends only on the level of the feature pyramid.
 
 # %%
 sample = test.samples[min(photo, len(test.samples) - 1)]
-moments = {f"{step:,} steps": predict.at_objects(model.load(path)[0], sample) for step, path in kept.get("kaod", {}).items()}
-plots.style(photos=True)
-figure = plots.strip(sample, moments, test.classes) if any(moments.values()) else None
+moments = {f"{step:,} steps": predict.at_objects(checkpoints.load(path)[0], sample)
+           for step, path in kept.get("kaod", {}).items()}
+charts.style(photos=True)
+figure = strip(sample, moments, test.classes) if any(moments.values()) else None

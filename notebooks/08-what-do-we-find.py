@@ -1,171 +1,195 @@
 # %% [markdown]
 # # What did the paper find, and what do we find?
 #
-# The paper's section 6 is frank about its method's weak spots. Here each of its findings stands beside what this repository measured.
+# The paper's section 6 is frank about the weak spots of its method. Here each of its findings stands beside what this
+# repository measured.
 #
-# **Read the two apart.** The paper trained on VOC and COCO for days; our figures are of a toy set of drawn shapes and of short trainings
-# from scratch. They can show whether an effect is there, and which way it points. They cannot confirm or refute the paper's digits.
+# **Read the two apart.** The paper trained on VOC and COCO for days. Our figures are of drawn shapes and of short
+# trainings from scratch. They show whether an effect is there, and which way it points. They neither confirm nor refute
+# the paper's digits.
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run
 keypoints = 16      # K of its models
 
 # %%
+import pandas as pd
 import torch
 from IPython.display import Markdown
 
-from experiments import findings, grid
+from experiments import charts, grid, tables
 from kaod import ROOT, losses, params
 from kaod.data import files
-from kaod.figures import drawings, plots
+from kaod.figures import idea
+from kaod.figures.charts import markdown, style
 
-plots.style()
+style()
 profile, _ = params.load(profile)
 models = grid.load()[1]
-table = findings.load(profile, "grid")  # means over the seeds, with 95 % intervals
-Markdown(findings.missing(table, grid.of_table(models, "grid")))
+found = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
+longer = found["model"].str.endswith("-long")
+runs, long = found[~longer], found[longer]
+absent = [name for name in models if name not in set(found["model"])]
+said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
+Markdown(said if absent else "All models have run.")
 
 # %% [markdown]
+# [04-does-it-help](04-does-it-help.ipynb) says what each model is. AP50 is average precision at an IoU of .5, and AP is
+# COCO's. A mean over several seeds has a 95 % interval by Student's t; a single seed has none.
+#
 # ## 1. Is training slow?
 #
-# *The paper:* yes. Every location's keypoints are mapped and matched, and twice the keypoints (K from 16 to 32) take twice the time.
+# *The paper:* yes. Every location's keypoints are mapped and matched, and twice the keypoints (K from 16 to 32) take
+# twice the time.
 #
-# *Here* only the locations where an object is are compared: hundreds of matchings a step in place of tens of thousands. What is left of
-# the cost is the second view, which is a second photo to the network. Times of a step as ratios, the two measured in turn so that what
-# else the machine does hits both (`benchmarks/train_step.py`, on two threads of a CPU, in the small network of the drawn shapes):
+# *Here* the loss compares only the locations where an object is: hundreds of matchings a step in place of tens of
+# thousands. The cost that is left is the second view, which is a second photo to the network. The table gives ratios of
+# a step's time. The two of a ratio were measured in turn, so that other work on the machine hits both
+# (`benchmarks/train_step.py`, two threads of a CPU, the small network of the drawn shapes).
 
 # %%
-benchmark = files.read_json(ROOT / "results" / "benchmarks" / "train_step-cpu.json")
-Markdown(findings.ratios(benchmark, {
-    "KAOD-16 / FCOS on the same two views": "KAOD with both views over FCOS on as many photos",
-    "keypoint loss / none": "KAOD with the keypoint loss over KAOD without it, which sees one view",
-    "all locations / foreground": "all locations, as in the paper, over foreground only",
-    "matching / index to index": "Hungarian matching over none"}))
+ratios = files.read_json(ROOT / "results" / "benchmarks" / "train_step-cpu.json")["ratios"]
+rows = {"KAOD with both views / FCOS on as many photos": "KAOD-16 / FCOS on the same two views",
+        "KAOD with the keypoint loss / without it, which sees one view": "keypoint loss / none",
+        "all locations, as in the paper / foreground only": "all locations / foreground",
+        "Hungarian matching / index by index": "matching / index to index",
+        "32 keypoints / 16 (the paper: 2)": "K = 32 / K = 16", "48 keypoints / 16": "K = 48 / K = 16"}
+times = pd.Series({words: ratios[name]["median"] for words, name in rows.items()})
+Markdown(markdown(times.to_frame("ratio"), digits=2))
 
 # %% [markdown]
-# What more keypoints cost, measured alike:
+# What more keypoints bring is a second question. The next table is of the same training with 8, 16 and 32 of them, seed
+# 0 alone. Sections 3 and 5 explain the columns on the right.
 
 # %%
-figure = findings.cost_of_k(benchmark)
-
-# %% [markdown]
-# And what they bring: the same training with 8, 16 and 32 keypoints. How the figures on the right are meant stands in sections 3 and 5.
-
-# %%
-Markdown(findings.by_k(table, {8: "kpl-hm-k8", 16: "kpl-hm", 32: "kpl-hm-k32"}))
+K = {"kpl-hm-k8": "K = 8", "kpl-hm": "K = 16", "kpl-hm-k32": "K = 32"}
+columns = {"AP50-st": "AP50 -st", "AP-st": "AP -st", "AP50-rt": "AP50 -rt", "AP-rt": "AP -rt", "hull": "hull's IoU",
+           "rectangle": "rotated box's IoU", "spread": "spread"}
+Markdown(tables.table(runs[runs["seed"] == 0], columns, rows=K))
 
 # %% [markdown]
 # ## 2. Does it need more iterations?
 #
 # *The paper:* with the keypoint loss, up to three times as many.
 #
-# *Here* a few models had a longer training (names in -long), with the hues of the training photos turned at random, so that shape alone
+# *Here* four models had a longer training (their names end in -long). Its photos had random hues, so that shape alone
 # tells the classes. AP50 of the test photos was measured on the way:
 
 # %%
-long = findings.load(profile, "long")
-curves = findings.learning(long, {name: params.apply(profile, models[name]).train.steps for name in long})
-figure = plots.curves(curves, "AP50 on -st over the longer trainings") if curves else None
-Markdown(findings.missing(long, grid.of_table(models, "long")))
-
-# %% [markdown]
-# How many steps did each take? The first measured step at which it had 90 % of FCOS's final AP50, and of its own:
+steps = params.apply(profile, models["fcos-long"]).train.steps
+on_the_way = long.replace({"figure": {"AP50-st": f"AP50-after{steps}"}})  # the last point is the trained model
+figure = charts.curves(on_the_way, "AP50-after", xlabel="steps", ylabel="AP50 -st",
+                       title="AP50 over the longer trainings")
 
 # %%
-Markdown(findings.reached(curves, "fcos-long"))
+after = {f"AP50-after{steps * part // 8}": f"{steps * part // 8:,} steps" for part in (2, 4, 5, 6, 7, 8)}
+Markdown(tables.table(on_the_way, after))
 
 # %% [markdown]
-# Three limits. The learning rate falls as a cosine to 0 at the last step, so an AP on the way is not that of a training that ends there:
-# these are no converged figures, and the last steps gain much by the schedule alone. Steps are only as fine as they were measured. And
-# a seed or two are a draw or two. A step with two views also takes more time than one of FCOS or of no-kpl (section 1).
+# This has three limits. The learning rate falls as a cosine to 0 at the last step, so AP50 on the way is not that of a
+# training that ends there, and the last steps gain much by the schedule alone. One or two seeds are few. And a step
+# with two views takes more time than one of FCOS or of no-kpl (section 1).
 
 # %% [markdown]
 # ## 3. Do the keypoints collapse?
 #
 # *The paper:* mostly. All in the centre of the box is the easy way to be consistent.
 #
-# *Here* the gauge is the mean distance between two keypoints, the *spread*. The keypoints start apart, on a circle, and are matched
-# before they are compared.
+# *Here* the *spread* tells: the mean distance between two keypoints over the box's diagonal. We speak of a collapse
+# below half of what keypoints have that stand evenly on the box's outline. Keypoints start apart, on a circle.
 
 # %%
 square = torch.tensor([[0.0, 0, 1, 1]]).double()
-even = losses.spread(drawings.on_outline([(0, 0), (1, 0), (1, 1), (0, 1)], keypoints)[None], square).item()
-figure = findings.spreads(table, even)
-Markdown(findings.collapsed(table, even))
+even = losses.spread(idea.on_outline([(0, 0), (1, 0), (1, 1), (0, 1)], keypoints)[None], square).item()
+figure = charts.spreads(found, even)
 
 # %% [markdown]
-# And are they consistent? The distance of keypoints of a turned photo from those of the photo itself; less is better. It counts only
-# where the gauge above is not near 0.
+# Are they consistent? *Repeatability* compares the keypoints of a photo with those of the turned photo, turned back and
+# matched. It is their mean distance over √(box area); less is better. Beside it stands the spread, since collapsed
+# keypoints have a small distance, too.
 
 # %%
-figure = findings.repeatability(table)
+turns = {f"repeatability{angle}": f"repeatability, {angle}°" for angle in (30, 60, 90)}
+Markdown(tables.table(found, {"spread": "spread"} | turns))
+
+# %% [markdown]
+# **This is no proof that keypoints turn with the object.** The matching pairs each keypoint with one nearby, whichever
+# it was before. A fixed ring of points that does not turn at all scores well. Read the figure as consistency of the
+# *set* of points, and no more. Whether a keypoint stays on its part of the object is an open question that needs
+# another measure.
 
 # %% [markdown]
 # ## 4. Is it better than FCOS on turned photos?
 #
-# *The paper:* in one of the two settings on VOC (ResNet-50: .594 against .591; with ResNet-101 .610 against .627), and not on COCO. On
-# photos as they are, and on shifted ones, FCOS is ahead.
+# *The paper:* on VOC with ResNet-50 (.594 against .591), but not with ResNet-101 (.610 against .627) and not on COCO.
+# On photos as they are, and on shifted ones, FCOS is ahead.
 #
-# *Here* the crop that goes with a turn is told apart from the turn itself: -cr is cropped like -rt, but not turned, so AP50 on -rt minus
-# that on -cr is what the turn costs. A model that does not mind turning is at 0.
+# *Here* -cr is cropped like -rt but not turned. AP on -rt minus AP on -cr is therefore what the turn alone costs. A
+# model that does not mind turning is at 0.
 
 # %%
-figure = findings.turning(table)
-
-# %%
-versions = {"AP50-st": "AP50 -st", "AP50-cr": "-cr", "AP50-rt": "-rt", "AP50-tr": "-tr"}
-Markdown(plots.grid_table(table, versions, "fcos"))
+figure = charts.dots(tables.turning(found), {"AP50-rt": "AP50", "AP-rt": "AP"}, zero=True, xlabel="-rt minus -cr",
+                     title="What a turn costs beyond its crop (strokes: seeds; hollow: one seed)")
 
 # %% [markdown]
-# Differences to FCOS, seed by seed. A single seed has no interval: one draw.
-#
-# The drawn objects have typical colours, which no turn changes. In the longer trainings of section 2 a class is known by its shape alone,
-# and a turned photo is a harder one. Differences to FCOS there, also with all photos turned by one angle:
+# Differences to FCOS, taken seed by seed:
 
 # %%
-turns = {f"AP50-turn{angle}": f"{angle}°" for angle in (-90, -60, -30, 30, 60, 90)}
-Markdown(plots.grid_table(long, versions | turns, "fcos-long") if long else "Not run yet.")
+versions = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt", "tr") for metric in ("AP50", "AP")}
+Markdown(tables.table(runs, versions, "fcos"))
+
+# %% [markdown]
+# The drawn objects have typical colours, and no turn changes a colour. In the longer trainings of section 2 shape alone
+# tells the classes, so a turned photo is harder there. Differences to FCOS in these:
 
 # %%
-figure = findings.grid_sweep(long) if long else None
+Markdown(tables.table(long, versions, "fcos-long"))
+
+# %% [markdown]
+# The same models with all photos turned by one angle. The second view of the keypoint loss was turned by up to 30°.
+
+# %%
+figure = charts.curves(long, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
+                       title="All photos turned by one angle")
 
 # %% [markdown]
 # ## 5. How good are the masks and the rotated boxes?
 #
-# *The paper* shows both in pictures and proposes to measure masks, but does not.
+# *The paper* shows both in pictures. It proposes to measure the masks, and does not.
 #
-# *Here* the drawn objects' outlines are known. A mask from keypoints is worth something where it is better than what the box alone
-# would give: the box itself, or the ellipse inscribed in it. No convex mask could pass the bound.
+# *Here* the outlines of the drawn objects are known. A mask from keypoints is worth something where it beats what the
+# box alone gives: the box filled, or its inscribed ellipse. No convex mask can pass the bound. The digits are in
+# [04-does-it-help](04-does-it-help.ipynb).
 
 # %%
-figure = findings.outlines(table)
-
-# %%
-Markdown(plots.grid_table(table, {"box": "box", "ellipse": "ellipse", "hull": "hull", "bound": "bound", "overhang": "overhang"}))
+masks = {"box": "the box, filled", "ellipse": "the ellipse in the box", "hull": "the keypoints' hull", "bound": "bound"}
+with_keypoints = found[found["model"].isin(found[found["figure"] == "hull"]["model"])]
+figure = charts.dots(with_keypoints, masks, xlabel="mean IoU with the true outline, over the objects that were found",
+                     title="Masks, trained without labels of masks")
 
 # %% [markdown]
-# *Overhang* is the share of the hull that lies outside its box.
-#
-# The rotated box is the minimum-area rectangle of the keypoints. Its IoU with that of the true outline, beside the upright box taken for
-# a rotated one: it has to beat that, and on objects whose own rectangle is nearly upright, or nearly a square, that is hard.
+# The rotated box is the smallest rectangle around the keypoints. It has to beat the upright box as it is. That is hard
+# where an object's own rectangle is nearly upright, or nearly a square.
 
 # %%
-Markdown(plots.grid_table(table, {"rectangle": "keypoints' rectangle", "rectangle_box": "the upright box"}))
+boxes = {"rectangle_box": "the upright box", "rectangle": "the keypoints' rectangle"}
+figure = charts.dots(with_keypoints, boxes, xlabel="mean IoU with the true outline's smallest rectangle",
+                     title="Rotated boxes, trained without labels of rotated boxes")
 
 # %% [markdown]
 # ## In short
 #
-# KAOD with keypoint loss and matching (kpl-hm), on this toy set. "Better" and "worse" stand where the 95 % interval does not contain 0.
+# KAOD with keypoint loss and matching (`kpl-hm`) on the drawn shapes. *Better* and *worse* stand where the 95 %
+# interval does not contain 0. *Open* is not distinguishable from noise.
 
 # %%
-Markdown("\n".join([
-    f"- {findings.collapsed(table, even)}",
-    findings.verdict(table, "AP50-st", "kpl-hm", "fcos", "AP50 on photos as they are"),
-    findings.verdict(table, "AP50-rt", "kpl-hm", "fcos", "AP50 on turned photos"),
-    findings.verdict(table, "AP50-rt", "fcos-2x", "fcos", "AP50 on turned photos, had FCOS the same work"),
-    findings.verdict(table, "AP50-rt", "kpl-hm", "fcos-ellipse", "AP50 on turned photos, had FCOS turned copies"),
-    findings.verdict(table, "AP50-rt", "kpl-hm", "no-kpl", "AP50 on turned photos, the loss alone"),
-    findings.verdict(long, "AP50-rt", "kpl-hm-long", "fcos-long", "AP50 on turned photos, longer trainings on photos of any colour"),
-    findings.verdict(table, "hull", "kpl-hm", "no-kpl", "the hull's IoU with the outline, the loss alone"),
-    findings.verdict(table, "rectangle", "kpl-hm", "no-kpl", "the rotated box's IoU with the outline's, the loss alone"),
-    findings.verdict(table, "repeatability30", "kpl-hm", "no-kpl", "how far keypoints stray when the photo turns by 30°, the loss alone", less=True)]))
+sides = [("photos as they are", "kpl-hm", "fcos", "st"), ("rotated photos", "kpl-hm", "fcos", "rt"),
+         ("rotated photos, FCOS with the same work", "kpl-hm", "fcos-2x", "rt"),
+         ("rotated photos, FCOS on turned copies", "kpl-hm", "fcos-ellipse", "rt"),
+         ("rotated photos, the loss alone", "kpl-hm", "no-kpl", "rt"),
+         ("rotated photos of any colour, longer trainings", "kpl-hm-long", "fcos-long", "rt")]
+claims = {f"{metric}, {words}": (f"{metric}-{kind}", model, reference)
+          for words, model, reference, kind in sides for metric in ("AP50", "AP")}
+claims |= {"IoU of the hull with the outline, the loss alone": ("hull", "kpl-hm", "no-kpl"),
+           "IoU of the rotated box, the loss alone": ("rectangle", "kpl-hm", "no-kpl")}
+Markdown(tables.verdicts(found, claims))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from kaod import ROOT, params
-from kaod.data import shapes
+from kaod import ROOT, model, params
+from kaod.data import coco, shapes
 
 # how long an example takes says nothing of the code: other work on the machine, the first call
 hypothesis.settings.register_profile("kaod", deadline=None)
@@ -49,7 +49,8 @@ def tiny():
 def repository(tmp_path, monkeypatch):
     """An empty folder as the repository's root, with its params.yaml; for the stages' own main functions."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for module in ("", ".params", ".train", ".checkpoint", ".download", ".nb", ".compare"):
+    for module in ("", ".params", ".train", ".training.checkpoints", ".data.download", ".figures.notebooks",
+                   ".evaluation.compare"):
         __import__(f"kaod{module}")
         monkeypatch.setattr(f"kaod{module}.ROOT", tmp_path)
     return tmp_path
@@ -58,12 +59,17 @@ def repository(tmp_path, monkeypatch):
 @pytest.fixture
 def drawn(tmp_path, tiny):
     """Eight drawn photos as samples, and their classes."""
-    from kaod.data import datasets
-
     profile = tiny[0]
     shapes.write(tmp_path / "drawn", replace(profile.draw, train=8, test=1), profile.train_sets + profile.test_sets)
-    classes = list(shapes.OUTLINES)
-    return datasets.read_voc(tmp_path / "drawn", profile.train_sets[0], classes), classes
+    name = profile.train_sets[0]
+    dataset = coco.load(tmp_path / "drawn" / name, coco.photo_folder(tmp_path / "drawn", name))
+    return dataset.samples, dataset.classes
+
+
+def built(profile, models, name: str, classes: int, k: int):
+    """The untrained detector of one of params.yaml's models, and the profile with what that model changes."""
+    profile = params.apply(profile, models[name])
+    return model.build(profile.model, profile.keypoints, classes, k), profile
 
 
 def ring(center, radius: float, count: int = 16) -> np.ndarray:

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from kaod import ROOT, params, train
-from kaod.data import datasets, files, kinds, shapes
+from kaod.data import datasets, files, kinds, shapes, voc
 from kaod.evaluation import ap, evaluate
-from kaod.figures import nb
+from kaod.figures import notebooks
 
 
 class Clone:
@@ -66,7 +66,7 @@ def check_results(folder: Path, profile: str):
         with Image.open(folder / "results" / profile / name) as picture:
             assert min(picture.size) > 200 and np.asarray(picture.convert("L")).std() > 5
     for path in (folder / "notebooks").glob("*.ipynb"):
-        executed = nb.read(folder / "runs" / profile / "notebooks" / path.name)
+        executed = notebooks.read(folder / "runs" / profile / "notebooks" / path.name)
         assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
         assert (folder / "runs" / profile / "report" / f"{path.stem}.html").stat().st_size > 5000
     assert "What is the idea?" in (folder / "runs" / profile / "report" / "index.html").read_text()
@@ -102,8 +102,8 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     assert clone("git", "status", "--short") != before
     assert "Data and pipelines are up to date." in clone("dvc", "status", "dvc.yaml")
     notebook = clone.folder / "notebooks" / "03-what-it-sees.ipynb"
-    edited = nb.normalise(nb.read(notebook), outputs=False)
-    notebook.write_bytes(nb.to_bytes(edited))
+    edited = notebooks.normalise(notebooks.read(notebook), outputs=False)
+    notebook.write_bytes(notebooks.to_bytes(edited))
     clone("jupytext", "--sync", str(notebook))
     assert "Data and pipelines are up to date." in clone("dvc", "status", "dvc.yaml")
 
@@ -117,7 +117,7 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     save(clone, "02-results.ipynb", "notebook.cells[0].source += '\\n\\nMore words.'")
     assert re.findall(r"Running stage '(.+)'", clone("dvc", "repro")) == ["figures-results", "report", "compare"]
     edited.cells[-1].source += "\n1 + 1"
-    notebook.write_bytes(nb.to_bytes(edited))
+    notebook.write_bytes(notebooks.to_bytes(edited))
     clone("jupytext", "--sync", str(notebook))
     assert re.findall(r"Running stage '(.+)'", clone("dvc", "repro")) == ["figures-photos", "report", "compare"]
 
@@ -135,7 +135,7 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     for command in commands:
         said = clone(*shlex.split(command.replace("profile shapes", "profile tiny")))
     assert re.search(r"\d+ passed", said) and "failed" not in said
-    injected = nb.read(clone.folder / "runs/idea.ipynb").cells[2]
+    injected = notebooks.read(clone.folder / "runs/idea.ipynb").cells[2]
     assert injected.metadata.tags == ["injected-parameters"] and "shift = [30, 0]" in injected.source
 
     (command,) = re.findall(r"(?m)^    (python -m kaod\.predict .*)$", readme)
@@ -215,7 +215,7 @@ def test_real_photos_from_their_own_folder_to_the_last_figure(clone, shared, num
 def test_eight_real_photos_are_learned_by_heart(shared, model):
     """Data, targets, losses and metrics are right together: AP50 ≥ .9 on the photos trained on."""
     profile, models = params.load("voc")
-    samples = datasets.read_voc(shared / "VOCdevkit", "VOC2007/trainval", classes := datasets.voc_classes(
+    samples = voc.read(shared / "VOCdevkit", "VOC2007/trainval", classes := voc.classes(
         shared / "VOCdevkit", ["VOC2007/trainval"]))
     chosen = [each for each in samples if 1 <= len(each.labels) <= 3 and not each.ignore.any() and
               (each.boxes[:, 2:] - each.boxes[:, :2]).min() > 60][:8]

@@ -1,19 +1,24 @@
-"""What the repository promises: one environment, a pipeline without gaps, a README that tells the truth."""
+"""What the repository promises: one environment, a pipeline without gaps, and pages that tell the truth."""
 
+import ast
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import readme
 import yaml
+from scipy import stats
 from test_pipeline import Clone
 
 from kaod import ROOT, params
 from kaod.data import files
-from kaod.figures import plots
 
 README = (ROOT / "README.md").read_text()
+RESULTS = ROOT / "results" / "shapes"
 
 
 def run(*command, cwd):
@@ -50,48 +55,148 @@ def test_the_lock_is_that_of_the_pipeline(tmp_path):
     assert "Running stage" not in said and "didn't change" in said
 
 
-def test_the_results_table_is_the_metrics():
-    models = params.load("shapes")[1]
-    metrics = {name: files.read_json(ROOT / "results" / "shapes" / "metrics" / f"{name}.json") for name in models}
-    assert plots.results_table(metrics) in README
-    assert all(each["st"]["AP50"] >= 0.5 for each in metrics.values())
-
-
-def test_the_grids_table_is_its_metrics():
-    grid = files.read_json(ROOT / "results" / "shapes" / "grid.json")
-    columns = {f"AP50-{kind}": f"-{kind}" for kind in ("st", "rt", "cr", "tr")} | {
-        "hull": "hull's IoU", "spread": "spread", "repeatability30": "repeatability, 30°",
-        "seconds_per_step": "seconds a step"}
-    assert plots.grid_table(grid, columns) in README
-
-
-def test_the_table_of_longer_trainings_is_their_metrics():
-    long = files.read_json(ROOT / "results" / "shapes" / "long.json")
-    columns = {f"AP50-{kind}": f"-{kind}" for kind in ("st", "rt", "cr", "tr")} | {
-        "AP50-turn-30": "turned by −30°", "AP50-turn30": "by 30°", "hull": "hull's IoU",
-        "rectangle": "rotated box's IoU", "spread": "spread"}
-    assert plots.grid_table(long, columns) in README
-
-
-def test_the_table_of_other_detectors_is_their_metrics():
-    metrics = {path.stem: files.read_json(path) for path in (ROOT / "results" / "shapes" / "detectors").glob("*.json")}
-    assert set(metrics) == {"retinanet", "faster-rcnn"}
-    assert plots.results_table({name: metrics[name] for name in ("retinanet", "faster-rcnn")}) in README
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_the_readmes_links_lead_somewhere(link):
-    assert (ROOT / link).exists()
-
-
-def test_the_map_of_the_repository_is_complete():
-    tracked = run("git", "ls-files", cwd=ROOT).stdout.split()
-    for path in {each.split("/")[0] for each in tracked} | {each for each in tracked if each.startswith("kaod/")}:
-        name = path.rsplit("/", 1)[-1]
-        if not name.startswith(".") and name not in ("__init__.py", "LICENSE"):
-            assert name in README, f"{path} is not in the README's map"
-
-
 def test_the_code_is_clean():
     answer = run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=ROOT)
     assert answer.returncode == 0, answer.stdout
+
+
+# ---------------------------------------------------------------- the tables are the committed figures
+
+def test_the_results_table_is_the_metrics():
+    from kaod.figures import charts
+
+    details = {name: files.read_json(RESULTS / "details" / f"{name}.json") for name in params.load("shapes")[1]}
+    assert readme.table("README.md", "results") == charts.results_table(details)
+    assert all(each["st"]["AP50"] >= 0.5 for each in details.values())
+
+
+def test_the_table_of_other_detectors_is_their_metrics():
+    from kaod.figures import charts
+
+    details = {path.stem: files.read_json(path) for path in (RESULTS / "detectors").glob("*.json")}
+    assert set(details) == {"retinanet", "faster-rcnn"}
+    wanted = charts.results_table({name: details[name] for name in ("retinanet", "faster-rcnn")})
+    assert readme.table("docs/results.md", "table: detectors") == wanted
+
+
+AP50 = {f"-{kind}": f"AP50-{kind}" for kind in ("st", "rt", "cr", "tr")}
+SHAPES = {"hull's IoU": "hull", "spread": "spread"}
+
+
+@pytest.mark.parametrize("marker, columns", [
+    ("table: grid", AP50 | SHAPES | {"repeatability, 30°": "repeatability30", "seconds a step": "seconds_per_step"}),
+    ("table: long", AP50 | SHAPES | {"turned by −30°": "AP50-turn-30", "by 30°": "AP50-turn30",
+                                     "rotated box's IoU": "rectangle"})])
+def test_the_grids_tables_are_its_runs(marker, columns):
+    """Means over the seeds, with 95 % intervals by Student's t; every model is in one of the two tables."""
+    long = pd.read_csv(RESULTS / "grid.csv").set_index(["model", "figure"])["value"]
+    heads, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")]
+                       for line in readme.table("docs/results.md", marker).splitlines())
+    assert set(heads[2:]) == columns.keys()
+    models = set(long.index.get_level_values("model"))
+    assert {row[0] for row in rows} == {name for name in models if name.endswith("-long") == (marker == "table: long")}
+    for model, seeds, *cells in rows:
+        for head, cell in zip(heads[2:], cells):
+            values = long[[(model, columns[head])]] if (model, columns[head]) in long.index else pd.Series(dtype=float)
+            wanted = f"{values.mean():.3f}" if len(values) else "–"
+            if len(values) > 1:
+                half = stats.t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+                wanted += f" ± {half:.3f}"
+            assert cell == wanted and len(values) in (0, int(seeds)), (model, head)
+
+
+# ---------------------------------------------------------------- README and docs
+
+def test_the_readme_is_one_page_and_leads_to_all_others():
+    assert len(README.splitlines()) <= 150
+    for page in readme.PAGES[1:]:
+        assert f"]({page.relative_to(ROOT).as_posix()}" in README, page
+
+
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_the_pages_are_wrapped_and_their_links_lead_somewhere(page):
+    text = page.read_text()
+    for line in text.splitlines():
+        assert len(line) <= 120 or line.startswith(("|", "!")), line
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        target = (page.parent / link).resolve() if link else page
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r"(?m)^#+ (.*)$", target.read_text())
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, anchor
+
+
+def test_the_map_names_every_wing_and_every_file_at_the_top():
+    (tree,) = readme.fenced("text")
+    tracked = [path for path in run("git", "ls-files", cwd=ROOT).stdout.split() if not path.startswith(".")]
+    parts = [path.split("/") for path in tracked]
+    names = {f"{each[0]}/" if len(each) > 1 else each[0] for each in parts}
+    names |= {f"{each[1]}/" if len(each) > 2 else each[1] for each in parts if each[0] == "kaod" and len(each) > 1}
+    for name in names - {"__init__.py"}:
+        assert re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/])", tree), f"{name} is not in the README's map"
+
+
+def defined(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+def test_the_functions_that_the_pages_name_are_in_the_files_that_they_name():
+    rows = [(page, *row) for page in readme.PAGES
+            for row in re.findall(r"(?m)\| (`\w+`(?:, `\w+`)*) \| \[\w+\.py\]\((\S+\.py)\) \|$", page.read_text())]
+    assert len(rows) >= 12
+    for page, names, link in rows:
+        assert set(re.findall(r"\w+", names)) <= defined(page.parent / link), names
+
+
+# The forms that commands of the pages may have, by what runs them. Another form needs a test first.
+FORMS = [
+    # tests/test_pipeline.py, in its clone with the tiny profile's files, and on real photos
+    r"dvc exp run -S profile=(coco|voc|nuclei) .*",
+    r"python -m kaod\.train kaod",
+    r"python -m kaod\.evaluation\.evaluate my-detector --results my-detector-results",
+    r"python -m kaod\.(predict|export) runs/shapes/kaod/model\.pt .*",
+    r"python -m kaod\.figures\.notebooks publish",
+    r"papermill notebooks/\S+\.ipynb runs/\S+\.ipynb .* --cwd notebooks",
+    r"pytest --nbval-lax notebooks",
+    r"jupytext --sync notebooks/\*\.ipynb",
+    # .ci/run, in a fresh environment
+    r"make (repro|test)",
+    r"source \.venv/bin/activate",
+    # other tests, with two processes, another port or another folder
+    r"torchrun (--standalone|--nnodes 2 .*) --nproc-per-node 8 .*-m kaod\.train kaod",
+    r"tensorboard --logdir scratch",
+    r"jupyter lab notebooks",
+]
+
+
+def test_every_command_of_the_pages_has_a_form_that_is_run():
+    commands = readme.commands()
+    assert len(commands) > 15
+    tried = [re.search(r"profile=(\w+)", each)[1] for each in readme.commands("dvc exp run")]
+    assert tried == ["coco", "voc", "nuclei"]
+    for command in commands:
+        assert sum(bool(re.fullmatch(form, command)) for form in FORMS) == 1, command
+    for form in FORMS:
+        assert any(re.fullmatch(form, command) for command in commands), f"{form}: no such command any more"
+
+
+def test_the_commands_name_what_is_there():
+    targets = set(re.findall(r"(?m)^(\w+):", (ROOT / "Makefile").read_text()))
+    text = "\n".join(readme.prose().values())
+    for module in re.findall(r"-m (kaod[\w.]*|experiments[\w.]*)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for target in re.findall(r"make (\w+)`", text):
+        assert target in targets, target
+    for command in readme.commands():
+        for word in shlex.split(command):
+            if word.startswith("notebooks/") and "*" not in word:
+                assert (ROOT / word).is_file(), word
+
+
+def test_what_is_no_command_stands_in_a_fence_with_its_language():
+    fences = re.findall(r"(?m)^```(.*)$", "\n".join(page.read_text() for page in readme.PAGES))
+    assert set(fences[::2]) == {"python", "yaml", "text"} and set(fences[1::2]) == {""}
+    for text in readme.fenced("python"):
+        ast.parse(text)
+    for text in readme.fenced("yaml"):
+        assert yaml.safe_load(text.replace("*coco", "{}"))

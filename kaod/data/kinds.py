@@ -15,4 +15,4 @@ def turned(angle: int) -> str:
 def available(profile: params.Profile) -> list[str]:
     """What there is to be evaluated on: -st, and what the warp stage has written."""
     found = [*KINDS, "rt-ellipse", *map(turned, ANGLES)]
-    return ["st", *(kind for kind in found if (profile.runs / "warped" / kind).is_dir())]
+    return ["st", *(kind for kind in found if (profile.runs / "warped" / f"{kind}.json").is_file())]

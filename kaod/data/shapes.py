@@ -1,4 +1,4 @@
-"""Draws the embedded data set: small photos of seven shapes, in the VOC devkit's layout.
+"""Draws the embedded data set: small photos of seven shapes, in COCO's layout.
 
 The classes differ in vertex count and symmetry, and their median count, 16, is that of the paper's rule
 for VOC (17 → K = 16). Every object stands within ±30° of upright, so that a detector has to be robust to
@@ -7,13 +7,15 @@ turn to do well on the rotated test set. Same seed, same bytes.
 
 import colorsys
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from ..geometry import polygon
-from .datasets import Sample, write_voc
+from . import coco
+from .datasets import DataSet, Sample
 
 SCALE = 3  # drawn larger, then reduced: smooth edges
 
@@ -96,9 +98,8 @@ def _object(rng, size: int) -> tuple[int, np.ndarray]:
 
 
 def draw(rng, size: int):
-    """One photo: (image, instance mask, labels, outlines). Later objects lie over earlier ones."""
+    """One photo: (image, labels, outlines). Later objects lie over earlier ones."""
     image = _texture(rng, size, _colour(rng))
-    mask = Image.new("P", (size * SCALE, size * SCALE))
     canvas = ImageDraw.Draw(image)
     for _ in range(rng.integers(4, 13)):  # clutter: lines, arcs and small blobs
         place, reach = rng.uniform(0, size, 2) * SCALE, rng.uniform(3, 0.14 * size, 2) * SCALE
@@ -130,25 +131,27 @@ def draw(rng, size: int):
         labels.append(label)
         outlines.append(points)
         areas.append(area)
-        ImageDraw.Draw(mask).polygon(drawn, len(labels))
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BOX).filter(
         ImageFilter.GaussianBlur(rng.uniform(0, 0.7))), np.float64)
     pixels = np.clip(pixels + rng.normal(0, rng.uniform(1, 6), pixels.shape), 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels), mask.resize((size, size), Image.Resampling.NEAREST), labels, outlines
+    return Image.fromarray(pixels), labels, outlines
 
 
 def write(folder, settings, sets: list[str]) -> None:
-    """Draws `settings.train` photos into the set sets[0] and `settings.test` into sets[1], below `folder`."""
+    """Draws `settings.train` photos into the set sets[0] and `settings.test` into sets[1], below `folder`, in COCO's
+    layout."""
+    folder = Path(folder)
     classes = list(OUTLINES)
     for number, (name, count) in enumerate(zip(sets, (settings.train, settings.test))):
-        samples, images, masks = [], [], []
+        photos, samples = coco.photo_folder(folder, name), []
+        photos.mkdir(parents=True)
         for index in tqdm(range(count), f"drawing {name}", disable=None):
             rng = np.random.default_rng([settings.seed, number, index])
-            image, mask, labels, outlines = draw(rng, settings.size)
+            image, labels, outlines = draw(rng, settings.size)
             boxes = np.array([np.concatenate((points.min(0), points.max(0))) for points in outlines], np.float32)
             samples.append(Sample(
-                f"{number}{index:05d}.jpg", (settings.size, settings.size), boxes.reshape(-1, 4),
-                np.array(labels, np.int64), np.zeros(len(labels), bool), [[points] for points in outlines]))
-            images.append(image)
-            masks.append(mask)
-        write_voc(folder, name, samples, images, classes, masks)
+                photos / f"{number}{index:05d}.jpg", image.size, np.round(boxes.reshape(-1, 4), 2),
+                np.array(labels, np.int64), np.zeros(len(labels), bool),
+                [[np.round(points, 2)] for points in outlines], index + 1))
+            image.save(samples[-1].path, quality=95)
+        coco.write(folder / name, DataSet(classes, list(range(1, len(classes) + 1)), samples), photos)

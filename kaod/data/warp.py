@@ -5,30 +5,22 @@
 turn-90 … turn+90: the first photos, all turned by one angle and cropped as -rt, for a curve of AP over the angle (the
 crop differs from angle to angle, so compare models, not angles).
 
-Each is written in the layout of its source, with annotations of its own, so that any detector and any tool can be
-evaluated on it; and, whatever the layout, as one COCO file KIND.json beside it, also for -st. Ground truth: where an
-object's outlines are known, the box of the transformed outlines; else the box of the transformed corners of its box,
-which is too large, and, as a second set with the same photos, rt-ellipse, the box of the transformed ellipse
-inscribed in it. (VOC has masks of some photos, but without their rim; corners are used throughout.) A crowd's
-run-length mask is moved as a mask, so that what is ignored does not grow.
+`python -m kaod.data.warp` writes runs/<profile>/warped/KIND.json, all test sets of a kind in one COCO file, for -st as
+well, so that any detector and any tool can be evaluated on it. The photos are below warped/KIND/, with the maps that
+were used in maps.json, by image id.
 
-An object with less than `min_area` of its area left in the frame is ignored. In VOC's layout it is `difficult`:
-finding it counts for nothing. In COCO's it is `iscrowd`: any number of detections with half of their own area in it
-count for nothing.
-
-`python -m kaod.data.warp` writes runs/<profile>/warped/{rt,cr,tr,…}/, each with the maps it used in maps.json and a picture
-of twelve of its photos, KIND.png.
+Ground truth: where an object's outlines are known, the box of the transformed outlines; else the box of the transformed
+corners of its box, which is too large, and, as a second set with the same photos, rt-ellipse, the box of the
+transformed ellipse inscribed in it. A crowd's run-length mask is moved as a mask, so that what is ignored does not
+grow. An object with less than `min_area` of its area left in the frame is ignored.
 """
 
-import json
 import math
-import os
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import shapely
 import torch
@@ -36,10 +28,9 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from .. import params
-from ..figures import plots
 from ..geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, trace, transform, warp_images
-from . import datasets, files
-from .kinds import ANGLES, KINDS, NAMES, available, turned
+from . import coco, datasets, files
+from .kinds import ANGLES, KINDS, NAMES, turned
 
 
 def turn_map(size: tuple[int, int], angle: float, crop: float) -> tuple[torch.Tensor, tuple[int, int]]:
@@ -101,7 +92,7 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
             rings, loose, tight, sample.labels, sample.ignore, sample.polygons)):
         crowd = sample.crowds.get(index)
         if crowd:
-            mask = datasets.decode(crowd, sample.size)
+            mask = coco.decode(crowd, sample.size)
             whole = shapely.make_valid(shapely.transform(trace(mask), move))
         else:
             whole = polygon([move(part) for part in parts])
@@ -115,7 +106,7 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
         if left.area == 0 or (box[2:] - box[:2]).min() < 0.02:  # nothing left, to the hundredths that files keep
             continue
         if crowd:
-            crowds[len(boxes)] = datasets.encode(shapely.contains_xy(left, *np.meshgrid(
+            crowds[len(boxes)] = coco.encode(shapely.contains_xy(left, *np.meshgrid(
                 np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)))
         boxes.append(inner if (inner[2:] - inner[:2]).min() >= 0.02 else box)
         labels.append(label)
@@ -127,74 +118,49 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
                    crowds=crowds)
 
 
-def sources(profile: params.Profile, kind: str) -> dict[str, datasets.DataSet]:
-    """The test sets that a kind is made of; the sweep takes the first photos of each."""
-    count = profile.warp.sweep if kind.startswith("turn") else None
-    found = {name: datasets.load(profile, [name]) for name in profile.test_sets}
-    return {name: replace(dataset, samples=dataset.samples[:count]) for name, dataset in found.items()}
+def test_set(profile: params.Profile, kind: str) -> datasets.DataSet:
+    """The photos and the ground truth of one kind."""
+    if kind == "st":
+        return datasets.load(profile, profile.test_sets)
+    warped = profile.runs / "warped"
+    return coco.load(warped / f"{kind}.json", warped / kind.removesuffix("-ellipse"))
 
 
 def write(profile: params.Profile, kind: str) -> None:
-    """One warped copy of all test sets of the profile. "rt-ellipse" takes the photos that "rt" has written."""
-    settings = profile.warp
-    root = profile.runs / "warped" / kind
-    shutil.rmtree(root, ignore_errors=True)
-    maps = {}
-    for name, dataset in sources(profile, kind).items():
-        drawn = [draw_map(kind.removesuffix("-ellipse"), sample.size, np.random.default_rng([settings.seed, index]),
-                          settings) for index, sample in enumerate(dataset.samples)]
-        samples = [warp_sample(sample, T, size, settings.min_area, kind == "rt-ellipse")
-                   for sample, (T, size) in zip(dataset.samples, drawn)]
-        images = None if kind == "rt-ellipse" else (
-            warp_image(sample.image(), T, size) for sample, (T, size) in zip(
-                dataset.samples, tqdm(drawn, f"{name}, {NAMES.get(kind, kind)}", disable=None)))
-        if profile.layout == "voc":
-            datasets.write_voc(root, name, samples, images, dataset.classes)
-        else:
-            datasets.write_coco(root, name, replace(dataset, samples=samples), images)
-        maps |= {sample.name: T.tolist() for sample, (T, _) in zip(samples, drawn)}
-    files.write_json(root / "maps.json", maps)
-
-
-def link_photos(source: Path, target: Path) -> None:
-    """The photos below one folder also below another: links to the same data, or copies where there can be none."""
-    for path in (each for each in source.rglob("*") if each.suffix != ".json" and each.is_file()):
-        place = target / path.relative_to(source)
-        if place.exists() or path.suffix in (".xml", ".txt"):
-            continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, place)
-        except OSError:
-            shutil.copyfile(path, place)
-
-
-def describe(profile: params.Profile, kind: str) -> None:
-    """One kind as a COCO file, whose paths are relative to the photos' root, and as a picture."""
-    warped = profile.runs / "warped"
-    root = profile.data if kind == "st" else warped / kind
-    dataset = datasets.load(profile, profile.test_sets, None if kind == "st" else root)
-    content = datasets.to_coco(dataset)
-    for item, sample in zip(content["images"], dataset.samples):
-        item["file_name"] = Path(sample.path).relative_to(root).as_posix()
-    files.write_bytes(warped / f"{kind}.json", json.dumps(content).encode())
-    figure = plots.contact_sheet(dataset.samples[:12], f"{profile.name}, {NAMES.get(kind, kind)}: boxes and outlines")
-    plots.save(figure, warped / f"{kind}.png")
-    plt.close(figure)
+    """One warped copy of all test sets of the profile; of the sweep, the first photos of each. "rt-ellipse" takes the
+    photos that "rt" has written."""
+    settings, warped = profile.warp, profile.runs / "warped"
+    photos = warped / kind.removesuffix("-ellipse")
+    count = settings.sweep if kind.startswith("turn") else None
+    samples, maps = [], {}
+    for name in profile.test_sets:
+        dataset = datasets.load(profile, [name])
+        for index, sample in enumerate(tqdm(dataset.samples[:count], f"{name}, {NAMES.get(kind, kind)}", disable=None)):
+            rng = np.random.default_rng([settings.seed, index])
+            T, size = draw_map(kind.removesuffix("-ellipse"), sample.size, rng, settings)
+            moved = warp_sample(sample, T, size, settings.min_area, kind == "rt-ellipse")
+            moved = replace(moved, path=photos / f"{len(samples) + 1:06}-{Path(sample.path).stem}.jpg")
+            if kind != "rt-ellipse":
+                moved.path.parent.mkdir(parents=True, exist_ok=True)
+                warp_image(sample.image(), T, size).save(moved.path, quality=95)
+            samples.append(moved)
+            maps[str(sample.id)] = T.tolist()
+    if kind != "rt-ellipse":
+        files.write_json(photos / "maps.json", maps)
+    coco.write(warped / f"{kind}.json", replace(dataset, samples=samples), photos)
 
 
 def main() -> None:
     profile, _ = params.load()
-    shutil.rmtree(profile.runs / "warped", ignore_errors=True)
-    wanted = [*KINDS, *(map(turned, ANGLES) if profile.warp.sweep else ())]
-    for kind in wanted:
+    warped = profile.runs / "warped"
+    shutil.rmtree(warped, ignore_errors=True)
+    upright = test_set(profile, "st")
+    coco.write(warped / "st.json", upright, profile.data)
+    for kind in [*KINDS, *(map(turned, ANGLES) if profile.warp.sweep else ())]:
         write(profile, kind)
-    if any(not parts and not ignored for dataset in sources(profile, "rt").values() for sample in dataset.samples
+    if any(not parts and not ignored for sample in upright.samples
            for parts, ignored in zip(sample.polygons, sample.ignore)):
         write(profile, "rt-ellipse")
-        link_photos(profile.runs / "warped" / "rt", profile.runs / "warped" / "rt-ellipse")
-    for kind in available(profile):
-        describe(profile, kind)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data import datasets
+from ..data import coco, datasets
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def means(precision: np.ndarray) -> dict[str, float]:
 
 def coco_metrics(dataset: datasets.DataSet, detections, limit: int) -> dict:
     """pycocotools' figures with up to `limit` detections a photo, and the AP of each class."""
-    content = datasets.to_coco(dataset)
+    content = coco.to_coco(dataset)
     rows = [{"image_id": image["id"], "category_id": dataset.category_ids[label - 1], "score": score,
              "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
             for image, found in zip(content["images"], detections) for (x1, y1, x2, y2), score, label in zip(
@@ -143,8 +143,8 @@ def coco_metrics(dataset: datasets.DataSet, detections, limit: int) -> dict:
 
 def headline(dataset: datasets.DataSet, detections, ap: str, limit: int) -> dict:
     """The figures that this module's docstring names. ap: "voc" or "coco", whose AP50 and classes they are."""
-    coco = coco_metrics(dataset, detections, limit)
-    found = {"AP": coco["AP"], "AP50": coco["AP50"], "classes": coco.pop("classes"), "coco": coco}
+    each = coco_metrics(dataset, detections, limit)
+    found = {"AP": each["AP"], "AP50": each["AP50"], "classes": each.pop("classes"), "coco": each}
     return found | (voc_metrics(dataset, detections) if ap == "voc" else {})
 
 

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from .. import model, params
 from ..data import datasets, files
 from ..data.kinds import ANGLES, KINDS, available
-from ..training import distributed
+from ..data.warp import test_set
+from ..training import checkpoints, processes
 from . import outlines, results
 from .ap import headline, strongest
 
@@ -37,7 +38,7 @@ def detect(detector, samples, batch: int, device: str = "cpu", workers: int = 0)
     found = []
     photos = torch.utils.data.DataLoader(datasets.Photos(samples), batch, collate_fn=datasets.collate,
                                          num_workers=workers)
-    for images, _ in tqdm(photos, "detecting", disable=None if distributed.rank() == 0 else True):
+    for images, _ in tqdm(photos, "detecting", disable=None if processes.rank() == 0 else True):
         images = [image.to(device).float() / 255 for image in images]
         found += [results.foreground({key: value.cpu().numpy() for key, value in each.items()})
                   for each in detector(images)]
@@ -63,29 +64,12 @@ def repeatability(detector: model.KAOD, samples, device: str = "cpu", most: int 
     return found
 
 
-def test_set(profile: params.Profile, kind: str) -> datasets.DataSet:
-    """The photos and the ground truth of one kind."""
-    return datasets.load(profile, profile.test_sets, None if kind == "st" else profile.runs / "warped" / kind)
-
-
-def ground_truth(samples, kind: str) -> str:
-    """What the boxes of a test set are: as annotated where nothing was moved; else those of the moved outlines, or,
-    where (for some objects) no outline is known, of the moved boxes' corners or inscribed ellipses."""
-    if kind in ("st", "turn+0"):
-        return "as annotated"
-    counted = [bool(parts) for sample in samples for parts, ignored in zip(sample.polygons, sample.ignore)
-               if not ignored]
-    loose = "ellipses" if kind == "rt-ellipse" else "corners"
-    return "outlines" if all(counted) else loose if not any(counted) else (
-        f"outlines; {loose} of {counted.count(False)} of {len(counted)} objects")
-
-
 def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: str = "st") -> dict:
     """The figures of the detections on one test set, of which the best `limit` of each photo count.
 
-    `ap.headline`'s, with ap "voc" or "coco"; `outlines`'; truth: what the ground truth is (see `ground_truth`);
-    photos, objects: how many there are, and counts: the objects by class. Ignored objects are not counted. Raises
-    ValueError where there is no photo.
+    Those of `ap.headline` (with ap "voc" or "coco") and of `outlines`; truth: `outlines.ground_truth`; photos, objects:
+    how many there are; counts: the objects by class. Ignored objects are not counted. Raises ValueError where there is
+    no photo.
     """
     if not dataset.samples:
         raise ValueError("expected a test set with photos; got one without")
@@ -97,8 +81,9 @@ def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: s
         masks = {guess: pool.submit(outlines.mask_ap, dataset, detections, guess, limit) for guess in outlines.GUESSES}
         found = headline(dataset, detections, ap, limit) | outlines.shape_metrics(dataset.samples, detections)
         masks = {guess: future.result() for guess, future in masks.items() if future.result()}
-    return found | {"masks": masks or None, "truth": ground_truth(dataset.samples, kind), "objects": int(counts.sum()),
-                    "counts": dict(zip(dataset.classes, counts.tolist())), "photos": len(dataset.samples)}
+    return found | {"masks": masks or None, "truth": outlines.ground_truth(dataset.samples, kind),
+                    "counts": dict(zip(dataset.classes, counts.tolist())), "photos": len(dataset.samples),
+                    "objects": int(counts.sum())}
 
 
 def summary(details: dict[str, dict]) -> dict[str, float | None]:
@@ -142,20 +127,20 @@ def evaluate_all(profile: params.Profile, name: str, detector, folder: Path,
                  device: str = "cpu") -> dict[str, dict] | None:
     """The details of a model on every kind, from the results that it leaves in `folder`; None on all ranks but 0."""
     torch.set_num_threads(profile.train.threads)
-    first, batch = distributed.rank() == 0, profile.evaluate.batch
+    first, batch = processes.rank() == 0, profile.evaluate.batch
     for kind in available(profile):
         if kind == "rt-ellipse":
             continue
         dataset = test_set(profile, kind)
         # whole batches are dealt out, since a photo's padding is that of its batch
         batches = [dataset.samples[i:i + batch] for i in range(0, len(dataset.samples), batch)]
-        found = detect(detector, sum(batches[distributed.rank()::distributed.world()], []), batch, device,
+        found = detect(detector, sum(batches[processes.rank()::processes.world()], []), batch, device,
                        profile.train.workers)
-        found = sum(distributed.gathered([found[i:i + batch] for i in range(0, len(found), batch)]), [])
+        found = sum(processes.gathered([found[i:i + batch] for i in range(0, len(found), batch)]), [])
         if first:
             results.write(folder / f"{kind}.json", [row for sample, each in zip(dataset.samples, found)
                                                     for row in results.to_rows(each, sample.id, dataset.category_ids)])
-    distributed.end()  # repeatability would wait for the others
+    processes.end()  # repeatability would wait for the others
     if not first:
         return None
     found = evaluate_results(profile, name, folder)
@@ -180,8 +165,8 @@ def main() -> None:
     if given.model not in models:
         parser.error(f"expected one of {', '.join(models)}, or --results")
     folder = profile.runs / given.model
-    device = distributed.start(given.device)
-    detector, _, _ = model.load(folder / "model.pt", device, profile.evaluate)
+    device = processes.start(given.device)
+    detector, _, _ = checkpoints.load(folder / "model.pt", device, profile.evaluate)
     found = evaluate_all(profile, given.model, detector, folder / "detections", device)
     if found:
         files.write_json(profile.results / "details" / f"{given.model}.json", found)

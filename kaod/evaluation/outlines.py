@@ -17,11 +17,23 @@ import torch
 from pycocotools import mask as rle
 
 from .. import geometry, losses
-from ..data import datasets
+from ..data import coco, datasets
 from .ap import coco_eval, means, overlaps
 
 GUESSES = ("hull", "box", "ellipse", "bound")
 CIRCLE = np.stack([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 32, endpoint=False)])
+
+
+def ground_truth(samples, kind: str) -> str:
+    """What the boxes of a test set are: as annotated where nothing was moved; else those of the moved outlines, or,
+    where (for some objects) no outline is known, of the moved boxes' corners or inscribed ellipses."""
+    if kind in ("st", "turn+0"):
+        return "as annotated"
+    counted = [bool(parts) for sample in samples for parts, ignored in zip(sample.polygons, sample.ignore)
+               if not ignored]
+    loose = "ellipses" if kind == "rt-ellipse" else "corners"
+    return "outlines" if all(counted) else loose if not any(counted) else (
+        f"outlines; {loose} of {counted.count(False)} of {len(counted)} objects")
 
 
 def ellipses(boxes: np.ndarray) -> np.ndarray:
@@ -54,7 +66,7 @@ def mask_ap(dataset: datasets.DataSet, detections, kind: str, limit: int) -> dic
         return None
     if kind == "hull" and not any("keypoints" in found for found in detections):
         return None
-    content = datasets.to_coco(dataset)
+    content = coco.to_coco(dataset)
     for item in content["annotations"]:
         if not item["segmentation"]:
             x, y, width, height = item["bbox"]

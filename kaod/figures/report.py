@@ -1,100 +1,67 @@
 """The executed notebooks as one report: HTML pages and an index, which open without a network.
 
-`python -m kaod.figures.report` → runs/<profile>/report/index.html and a page for each notebook, as this profile's run left it.
+`python -m kaod.figures.report` → runs/<profile>/report/index.html and a page for each notebook, as this profile's run
+left it. The pages have JupyterLab's look, by nbconvert; what its template would load from a network is left out.
 """
 
-import html
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import nbformat
+from jinja2 import DictLoader
 from nbconvert import HTMLExporter
-from nbconvert.filters import markdown2html
-from pygments.formatters import HtmlFormatter
 
 from .. import params
 from ..data import files
-from . import nb
+from . import notebooks
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
+TEMPLATE = """{% extends "index.html.j2" %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block data_png %}{{ super() | replace("<img", '<img alt="%s"' % (nb.metadata.title | e)) }}{% endblock %}
+{% block data_jpg %}{{ super() | replace("<img", '<img alt="%s"' % (nb.metadata.title | e)) }}{% endblock %}
+{% block html_head_css %}<style>
+main { max-width: 960px; margin: 0 auto; overflow-wrap: break-word; }
+.jp-OutputArea-output, .jp-RenderedMarkdown { overflow-x: auto; }
+.jp-RenderedImage img { max-width: max(100%, 640px) !important; }  /* a phone scrolls, so that letters can be read */
+</style>{% endblock %}
 """
 
-STYLE = HtmlFormatter(style="default").get_style_defs(".highlight") + """
-body { max-width: 920px; margin: 0 auto; padding: 0 16px 48px; font: 16px/1.55 system-ui, sans-serif; color: #222;
-       background: #fff; overflow-wrap: break-word; }
-h1 { font-size: 1.9em; line-height: 1.2; margin: .6em 0 .5em; }
-h2 { font-size: 1.35em; margin: 1.6em 0 .4em; }
-a { color: #0072b2; }
-nav { padding: 12px 0; border-bottom: 1px solid #ddd; display: flex; justify-content: space-between; gap: 16px; }
-img { max-width: max(100%, 640px); height: auto; }  /* a phone scrolls: its letters would be too small */
-pre { overflow-x: auto; font: 13px/1.45 ui-monospace, monospace; margin: .6em 0; }
-code { font: .88em ui-monospace, monospace; }
-.highlight { background: #f6f6f6; border-left: 3px solid #ccc; padding: 1px 12px; }
-.output_area { overflow-x: auto; }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1em 0; }
-th, td { border: 1px solid #ddd; padding: 4px 10px; text-align: left; }
-.output_area td { white-space: nowrap; }
-th { background: #f6f6f6; }
-ol { padding-left: 1.4em; }
-li { margin: 1.1em 0; }
-li a { font-size: 1.15em; font-weight: 600; }
-li p { margin: .2em 0; }"""
 
+def gather(paths: list[Path], target: Path, name: str) -> None:
+    """The report of the notebooks, in this order, in the folder `target`; what was there goes. name: the profile's.
 
-def page(title: str, body: str) -> bytes:
-    return PAGE.format(title=html.escape(title), style=STYLE, body=body).encode()
-
-
-def opening(notebook) -> tuple[str, str]:
-    """The title of a notebook, and its first paragraph in Markdown."""
-    title, _, rest = notebook.cells[0].source.partition("\n")
-    return title.removeprefix("# "), rest.strip().split("\n\n")[0]
-
-
-def gather(notebooks: list[Path], target: Path, name: str) -> None:
-    """The report of the notebooks, in this order, in the folder `target`; what was there goes. name: the profile's."""
-    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True, exclude_input_prompt=True,
-                            exclude_output_prompt=True)
-    read = {path.stem: nb.read(path) for path in notebooks}
+    Raises ValueError that names a notebook which is not there.
+    """
+    exporter = HTMLExporter(extra_loaders=[DictLoader({"report.html.j2": TEMPLATE})], template_file="report.html.j2",
+                            exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    pages = {path.stem: notebooks.read(path) for path in paths}
+    titles = {stem: each.cells[0].source.partition("\n")[0].removeprefix("# ") for stem, each in pages.items()}
+    lines = ["# kaod: the report", f"Keypoints-aware object detection, profile **{name}**. Each page is a notebook, as "
+             "the pipeline ran it, and answers one question."]
+    for (stem, title), later in zip(titles.items(), [*list(titles)[1:], None]):
+        opening = pages[stem].cells[0].source.partition("\n")[2].strip().split("\n\n")[0].rstrip(":")
+        lines.append(f"[{title}]({stem}.html)  \n{opening}")
+        links = f"[kaod, profile {name}](index.html)" + (f" · [next]({later}.html)" if later else "")
+        pages[stem].cells.insert(0, nbformat.v4.new_markdown_cell(links, id="links"))
+    pages["index"] = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n\n".join(lines), id="index")])
     shutil.rmtree(target, ignore_errors=True)
-    entries, stems = [], list(read)
-    for number, (stem, notebook) in enumerate(read.items()):
-        title, first = opening(notebook)
-        body, _ = exporter.from_notebook_node(notebook)
-        later = "" if stem == stems[-1] else f'<a href="{stems[number + 1]}.html">next</a>'
-        body = f'<nav><a href="index.html">kaod, profile {html.escape(name)}</a>{later}</nav>\n{body}'
-        files.write_bytes(target / f"{stem}.html", page(title, links(body, stems)))
-        first = links(markdown2html(first.rstrip(":")), stems)
-        entries.append(f'<li><a href="{stem}.html">{html.escape(title)}</a>{first}</li>')
-    intro = (f"<h1>kaod: the report</h1>\n<p>Keypoints-aware object detection, profile <b>{html.escape(name)}</b>. "
-             "Each page is a notebook, as the pipeline ran it, and answers one question.</p>")
-    body = "\n".join([intro, '<ol start="0">', *entries, "</ol>"])
-    files.write_bytes(target / "index.html", page("kaod: the report", body))
-
-
-def links(body: str, stems: list[str]) -> str:
-    """Links to notebooks become links to their pages."""
-    return re.sub(r'href="([\w-]+)\.ipynb"', lambda found: f'href="{found[1]}.html"' if found[1] in stems else found[0],
-                  body)
+    for stem, notebook in pages.items():
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":  # links to notebooks become links to their pages
+                cell.source = re.sub(r"\(([\w-]+)\.ipynb\)", lambda found: f"({found[1]}.html)" if found[1] in titles
+                                     else found[0], cell.source)
+        notebook.metadata["title"] = titles.get(stem, "kaod: the report")
+        files.write_bytes(target / f"{stem}.html", exporter.from_notebook_node(notebook)[0].encode())
 
 
 def main() -> None:
     profile, _ = params.load()
-    gather([profile.runs / "notebooks" / f"{name}.ipynb" for name in nb.names()], profile.runs / "report", profile.name)
+    gather([profile.runs / "notebooks" / f"{name}.ipynb" for name in notebooks.names()], profile.runs / "report",
+           profile.name)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What training does to photos: flips, other colours, and turned copies.
 
 Everything random comes from torch's global generator, for the whole batch in the photos' order: see
-`distributed.rand`.
+`processes.rand`.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torchvision.ops import box_area, clip_boxes_to_image
 from torchvision.transforms.functional import adjust_hue, hflip
 
 from .. import geometry, params
-from . import distributed
+from . import processes
 
 
 def flip(image, target):
@@ -41,16 +41,16 @@ def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
 
 def augment(images: list, targets: list, settings: params.Train, keypoints: params.Keypoints) -> tuple[list, list]:
     """This rank's photos of a batch: some flipped, some turned, in other colours. What is 0 draws no numbers."""
-    turned = distributed.rand(len(images)) < settings.flip
+    turned = processes.rand(len(images)) < settings.flip
     pairs = [flip(*pair) if turn else pair for turn, *pair in zip(turned, images, targets)]
     if settings.rotate:
-        own = distributed.part(range(len(pairs) * distributed.world()))
-        for i, turn in enumerate(torch.rand(len(pairs) * distributed.world()) < settings.rotate):
+        own = processes.part(range(len(pairs) * processes.world()))
+        for i, turn in enumerate(torch.rand(len(pairs) * processes.world()) < settings.rotate):
             if turn and i in own:
                 pairs[i - own.start] = turned_copy(*pairs[i - own.start], keypoints, settings.rotated_boxes)
             elif turn:
                 torch.rand(1, 3)  # the T of another rank's photo
     if settings.hue:
-        turns = (distributed.rand(len(pairs)) - 0.5) * settings.hue
+        turns = (processes.rand(len(pairs)) - 0.5) * settings.hue
         pairs = [(adjust_hue(image, turn.item()), target) for turn, (image, target) in zip(turns, pairs)]
     return tuple(map(list, zip(*pairs)))

@@ -6,10 +6,11 @@ import pytest
 from conftest import found, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import read_coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kaod.data import datasets
+from kaod.data import coco, datasets
 from kaod.evaluation import ap
 
 BOX, FAR = (10, 10, 30, 30), (60, 60, 80, 80)
@@ -163,9 +164,9 @@ def noisy(samples, classes: int, seed: int = 0):
 @pytest.mark.parametrize("folder, name", [("coco", "val2017"), ("nuclei", "val")])
 def test_coco_ap_is_that_of_pycocotools_on_the_original_file(shared, folder, name):
     root, path = shared / folder, f"annotations/instances_{name}.json"
-    categories = datasets.coco_categories(root, path)
+    categories = coco.categories(root, path)
     ids = [item["id"] for item in categories]
-    samples = datasets.read_coco(root, path, ids)
+    samples = read_coco(root, path, ids)
     dataset = datasets.DataSet([item["name"] for item in categories], ids, samples)
     detections = list(noisy(samples, len(ids)))
     ours = ap.coco_metrics(dataset, detections, 100)

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -36,17 +37,13 @@ def test_nothing_committed_is_no_difference():
 
 
 @pytest.fixture
-def committed(tmp_path, monkeypatch):
-    """Runs compare.main on figures of the profile tiny, in a folder of its own; git says what it is told to."""
-    monkeypatch.setattr(compare, "ROOT", tmp_path)
-    monkeypatch.setattr(params, "ROOT", tmp_path)
-    profile, models = params.load("tiny", params.__file__.replace("kaod/params.py", "params.yaml"))
-    monkeypatch.setattr(params, "load", lambda: (profile, models))
-
+def committed(repository, monkeypatch):
+    """Runs compare.main on made-up figures of the pipeline's models; git says what it is told to."""
     def run(before, changed=""):
+        profile, models = params.load()
         for name in models:
             files.write_json(profile.results / "metrics" / f"{name}.json", metrics(0.5))
-        said = {"show": files.json.dumps(before), "status": changed}
+        said = {"show": json.dumps(before), "status": changed}
         monkeypatch.setattr(compare, "git", lambda command, *_: said[command])
         compare.main()
 
@@ -57,8 +54,8 @@ def test_the_last_word_says_where_to_look_next(committed, capsys):
     committed(metrics(0.5))
     said = capsys.readouterr().out
     assert "they are the committed ones" in said
-    assert "runs/tiny/report/index.html" in said and "jupyter lab notebooks/06-explore.ipynb" in said
-    assert "python -m kaod.predict runs/tiny/kaod/model.pt" in said
+    assert "runs/shapes/report/index.html" in said and "jupyter lab notebooks/06-explore.ipynb" in said
+    assert "python -m kaod.predict runs/shapes/kaod/model.pt" in said
     committed(metrics(0.501))
     assert "another processor" in capsys.readouterr().out
 

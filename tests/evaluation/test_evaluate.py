@@ -6,9 +6,10 @@ import pytest
 import shapely
 import torch
 from conftest import found
+from layouts import read_coco
 
 from kaod import ROOT, geometry, params
-from kaod.data import datasets, files, kinds, warp
+from kaod.data import coco, datasets, files, kinds, voc, warp
 from kaod.evaluation import ap, evaluate, outlines
 
 
@@ -36,12 +37,12 @@ def without_twins(each):
 def load(root, name: str) -> tuple[datasets.DataSet, str]:
     """A set of real photos, and its layout."""
     if root.name == "VOCdevkit":
-        classes = datasets.voc_classes(root, ["VOC2007/trainval"])
-        return datasets.DataSet(classes, list(range(1, 21)), datasets.read_voc(root, name, classes)), "voc"
+        classes = voc.classes(root, ["VOC2007/trainval"])
+        return datasets.DataSet(classes, list(range(1, 21)), voc.read(root, name, classes)), "voc"
     path = f"annotations/instances_{name}.json"
-    categories = datasets.coco_categories(root, path)
+    categories = coco.categories(root, path)
     ids = [item["id"] for item in categories]
-    return datasets.DataSet([item["name"] for item in categories], ids, datasets.read_coco(root, path, ids)), "coco"
+    return datasets.DataSet([item["name"] for item in categories], ids, read_coco(root, path, ids)), "coco"
 
 
 SETS = [("coco", "val2017"), ("coco", "train2017"), ("nuclei", "val"), ("nuclei", "train"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import found, ring, sample
 
-from kaod.data import datasets, files
+from kaod.data import coco, datasets, files
 from kaod.evaluation import results
 
 DATASET = datasets.DataSet(["a", "b"], [3, 90], [replace(sample([], []), id=7), replace(sample([], []), id=11)])
@@ -67,7 +67,7 @@ def test_photos_may_be_numbered_from_zero():
     dataset = replace(DATASET, samples=[replace(sample([], []), id=number) for number in range(3)])
     given = [{"image_id": number, "category_id": 3, "bbox": [number, 0, 5, 5], "score": 0.5} for number in range(3)]
     assert [each["boxes"][0, 0] for each in results.from_rows(given, dataset)] == [0, 1, 2]
-    assert [image["id"] for image in datasets.to_coco(dataset)["images"]] == [0, 1, 2]
+    assert [image["id"] for image in coco.to_coco(dataset)["images"]] == [0, 1, 2]
 
 
 def test_background_is_not_reported_as_the_last_class():

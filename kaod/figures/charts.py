@@ -1,0 +1,275 @@
+"""Charts and tables of results and data sets, for the notebooks and the README.
+
+metrics: {model: what `evaluate` writes to results/<profile>/details/MODEL.json}. Its "AP50" is average precision at IoU
+.5, and ["coco"]["AP"] is COCO's AP, the mean over IoU .5 to .95.
+"""
+
+import io
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from ..data import files
+from ..data.kinds import ANGLES, NAMES
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
+DARK = "#333333"
+LINES = COLOURS[:6]  # yellow cannot be seen on white
+
+MODELS = {  # colour, marker and dashes of each model, the same in all figures
+    "fcos": ("#0072B2", "o", "-"), "fcos-2x": ("#0072B2", "s", "--"),
+    "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"),
+    "no-kpl": ("#E69F00", "^", "-"), "kpl": ("#CC79A7", "v", "--"),
+    "kpl-hm": ("#009E73", "D", "-"), "kaod": ("#009E73", "D", "-"),  # the grid's name, and the pipeline's
+    "kpl-hm-k8": ("#009E73", "o", ":"), "kpl-hm-k32": ("#009E73", "s", "--"),
+    "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":"), "supervised": ("#D55E00", "*", "-.")}
+
+SHAPES = {  # the columns of each table of shapes
+    "IoU with the outline": {
+        "objects": "objects found", "box": "box filled", "ellipse": "inscribed ellipse", "hull": "keypoints' hull",
+        "bound": "bound: the outline's own hull", "spread": "spread (gauge)"},
+    "IoU with the true rectangle": {"rectangle_box": "the box itself", "rectangle": "rectangle of the keypoints"},
+    "AP50 of masks": {"mask-box": "box filled", "mask-ellipse": "inscribed ellipse", "mask-hull": "keypoints' hull",
+                      "mask-bound": "bound: the true objects' own hulls"}}
+
+
+def style(photos: bool = False) -> None:
+    """Fonts and lines that read well on GitHub; called first by each notebook.
+
+    photos: keep the figures from here on as JPEG, a quarter of the size where photos are in them.
+    """
+    if photos:
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80, "subsampling": 0})
+    else:
+        set_matplotlib_formats("png")
+    plt.rcParams.update({
+        "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.titlesize": 12, "axes.grid": False, "figure.constrained_layout.use": True, "legend.frameon": False,
+        "axes.prop_cycle": plt.cycler(color=LINES)})
+
+
+def save(figure, path) -> None:
+    """A PNG with the same bytes each time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None}, dpi=figure.dpi)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
+    """A table in Markdown: floats with `digits` decimals, a dash for what is missing; empty without rows."""
+    def cell(value) -> str:
+        if isinstance(value, str):
+            return value
+        if pd.isna(value):
+            return "–"
+        return f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.{digits}f}"
+
+    rows = [[frame.index.name or "", *frame.columns], ["---"] * (1 + len(frame.columns)),
+            *([name, *row] for name, row in zip(frame.index, frame.map(cell).to_numpy()))]
+    return "" if frame.empty else "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def looks(models) -> dict[str, dict]:
+    """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them.
+
+    A model has the same look everywhere, NAME-long that of NAME. Other names take colours that the figure has left,
+    with markers that no known model has.
+    """
+    found = {}
+    for model in models:
+        look = MODELS.get(model.removesuffix("-long"))
+        if look and look not in found.values():
+            found[model] = look
+    taken = {colour for colour, *_ in found.values()}
+    spare = cycle([(colour, marker, dashes) for marker, dashes in zip("hp8d", ("-", "--", "-.", ":"))
+                   for colour in sorted(LINES, key=lambda colour: colour in taken)])
+    return {model: dict(zip(("color", "marker", "linestyle"), found.get(model) or next(spare))) for model in models}
+
+
+def finish(axes, **settings):
+    """Title and labels, the legend at the right; returns the figure."""
+    axes.set(**settings)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return axes.figure
+
+
+def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title: str):
+    """How many vertices the objects have; counts: {class: vertices of each object}."""
+    _, axes = plt.subplots(figsize=(8, 3.2))
+    values = np.concatenate([np.asarray(each) for each in counts.values()])
+    top = int(np.percentile(values, 92)) + 2
+    axes.hist(np.minimum(values, top), np.arange(top + 2) - 0.5, color=COLOURS[5])
+    axes.axvline(median, color=DARK, linewidth=2, label=f"median: {median:g} vertices")
+    axes.axvline(k, color=COLOURS[3], linewidth=2, linestyle="--", label=f"chosen: K = {k}")
+    above = f" ({top} stands for all above)" if values.max() > top else ""
+    return finish(axes, title=title, xlabel=f"vertices of an object's outline{above}", ylabel="objects")
+
+
+def vertices_by_class(counts: dict[str, list[int]], k: int):
+    """Median and middle half of the vertex counts of each class; at most 20 classes, the most frequent ones."""
+    names = sorted(counts, key=lambda name: -len(counts[name]))[:20]
+    names.sort(key=lambda name: np.median(counts[name]))
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(names)))
+    for row, name in enumerate(names):
+        low, middle, high = np.percentile(counts[name], (25, 50, 75))
+        axes.plot((low, high), (row, row), color=COLOURS[5], linewidth=6, solid_capstyle="butt")
+        axes.plot(middle, row, "o", color=DARK)
+    axes.axvline(k, color=COLOURS[3], linestyle="--", label=f"K = {k}")
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="vertices (dot: median; bar: middle half)",
+             title="Vertices by class")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def tolerance_curve(medians: dict[float, float], marks: dict[str, float], title: str, target: float | None = None):
+    """The median vertex count against the tolerance of the simplification (share of the perimeter).
+
+    marks: {words: tolerance} of what is drawn as a line of its own.
+    """
+    _, axes = plt.subplots(figsize=(8, 3))
+    axes.plot([100 * each for each in medians], list(medians.values()), marker="o", markersize=3)
+    if target is not None:
+        axes.axhline(target, color=DARK, linewidth=1, label=f"the paper's median: {target:g}")
+    for (words, tolerance), colour, dashes in zip(marks.items(), (COLOURS[3], "#888888"), ("--", ":")):
+        axes.axvline(100 * tolerance, color=colour, linestyle=dashes, linewidth=2,
+                     label=f"{words}: {100 * tolerance:g} %")
+    return finish(axes, xlabel="tolerance, % of the outline's length", ylabel="median vertices", ylim=(0, None),
+                  title=title)
+
+
+def running(axes, logs: dict[str, pd.DataFrame], name: str, window: int = 20) -> None:
+    """A column of each training's log, as running means over `window` steps; nothing for a log that lacks it."""
+    for model, look in looks(logs).items():
+        if name in logs[model]:
+            means = logs[model].set_index("step")[name].rolling(min(window, len(logs[model]))).mean().dropna()
+            axes.plot(means.index, means, **look, markevery=(0.12, 0.25), label=model)
+
+
+def losses(logs: dict[str, pd.DataFrame]):
+    """Each model's losses over the steps."""
+    titles = {"classification": "classification", "bbox_regression": "box", "bbox_ctrness": "centerness",
+              "keypoints": "keypoints"}
+    figure, panels = plt.subplots(1, len(titles), figsize=(12, 2.8))
+    for axes, (name, title) in zip(panels, titles.items()):
+        running(axes, logs, name)
+        axes.set(title=title, xlabel="step", ylim=(0, None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=max(1, len(logs)))
+    return figure
+
+
+def gauge(logs: dict[str, pd.DataFrame], even: float):
+    """The spread of the keypoints over the steps; even: that of keypoints evenly on the box's outline."""
+    _, axes = plt.subplots(figsize=(8, 3.2))
+    running(axes, logs, "spread")
+    axes.axhline(even, color=DARK, linestyle="--", linewidth=1, label=f"evenly on the box's outline: {even:.2f}")
+    axes.axhline(0, color=COLOURS[3], linestyle=":", linewidth=3, label="collapsed: 0")
+    return finish(axes, xlabel="step", ylabel="spread / box diagonal", ylim=(-0.02, 1.4 * even),
+                  title="The collapse gauge: mean distance between two keypoints")
+
+
+def curves(values: dict[str, dict[int, float]], title: str, xlabel: str = "steps"):
+    """AP50 of each model at some steps, or angles: {model: {step: AP50}}."""
+    _, axes = plt.subplots(figsize=(8, 3.2))
+    for model, look in looks(values).items():
+        axes.plot(list(values[model]), list(values[model].values()), **look, label=model)
+    return finish(axes, xlabel=xlabel, ylabel="AP50", ylim=(0, None), title=title)
+
+
+def sweep(metrics: dict[str, dict], title: str):
+    """AP50 of each model against the angle by which the photos were turned."""
+    figure = curves({model: {angle: each["sweep"][str(angle)]["AP50"] for angle in ANGLES}
+                     for model, each in metrics.items()}, title, "turn in degrees, clockwise")
+    figure.axes[0].set(xticks=ANGLES[::2])
+    return figure
+
+
+def ap_bars(metrics: dict[str, dict], title: str):
+    """AP50 of each model on each test set."""
+    frame = pd.DataFrame({model: {f"-{kind}\n{NAMES[kind]}": each[kind]["AP50"] for kind in NAMES if kind in each}
+                          for model, each in metrics.items()}).dropna()
+    look = looks(metrics)
+    axes = frame.plot.bar(figsize=(8, 3.2), width=0.8, rot=0, color={model: look[model]["color"] for model in look},
+                          ylabel="AP50", ylim=(0, 1), title=title)
+    for bars, model in zip(axes.containers, look):
+        plt.setp(bars.patches, hatch="" if look[model]["linestyle"] == "-" else "//")
+        axes.bar_label(bars, fmt="%.2f", fontsize=9)
+    axes.legend(loc="upper right", ncols=len(metrics))
+    return axes.figure
+
+
+def class_differences(metrics: dict[str, dict], first: str, second: str, kinds=("st", "rt")):
+    """AP50 of each class: one model's minus the other's, on each test set; at most 20 classes, the most frequent."""
+    names = sorted(metrics[first]["st"]["counts"], key=lambda name: -metrics[first]["st"]["counts"][name])[:20]
+    _, axes = plt.subplots(figsize=(8, 1 + 0.32 * len(names)))
+    for number, (kind, marker) in enumerate(zip(kinds, "os")):
+        before, after = (pd.Series(metrics[model][kind]["classes"], dtype=float)[names] for model in (first, second))
+        axes.plot(after - before, np.arange(len(names)) + 0.1 * number, marker, color=COLOURS[number], label=f"-{kind}")
+    axes.axvline(0, color=DARK, linewidth=1)
+    return finish(axes, yticks=range(len(names)), yticklabels=names, xlabel=f"AP50 of {second} minus that of {first}",
+                  title="Differences by class")
+
+
+def results_table(metrics: dict[str, dict]) -> str:
+    """COCO's AP and AP50 on each version of the test set, in Markdown, one row a model."""
+    frame = pd.DataFrame(index=pd.Index(metrics, name="AP: COCO's, IoU .5 to .95; AP50: IoU .5"))
+    for kind, name in NAMES.items():
+        found = [each.get(kind) for each in metrics.values()]
+        frame[f"-{kind} ({name}): AP"] = [each and each["coco"]["AP"] for each in found]
+        frame[f"-{kind}: AP50"] = [each and each["AP50"] for each in found]
+    return markdown(frame)
+
+
+def shape_table(metrics: dict[str, dict], title: str, kind: str = "st") -> str:
+    """How well hulls and rotated boxes tell shapes, in Markdown, one row a model; empty where no outline is known.
+
+    title: one of `SHAPES`.
+    """
+    rows = {model: {"spread": found["spread"]} | found["shape"] | {
+        f"mask-{guess}": each["AP50"] for guess, each in (found["masks"] or {}).items()}
+        for model, found in ((model, each[kind]) for model, each in metrics.items()) if found["shape"]}
+    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(SHAPES[title]))
+    return markdown(frame.rename(columns=SHAPES[title]).rename_axis(title))
+
+
+def paper_table(paper: dict, data_set: str) -> str:
+    """One of the paper's tables in Markdown, from data/paper.json. data_set: "VOC" or "COCO"."""
+    columns = [f"{backbone} -{kind}" for backbone in paper["backbones"] for kind in ("st", "rt", "tr")]
+    frame = pd.DataFrame({name: sum(row, []) for name, row in paper[data_set].items()}, index=columns).T
+    return markdown(frame.rename_axis(f"{data_set} mAP, from the paper"))
+
+
+def data_table(sets: dict[str, list]) -> str:
+    """Photos, objects, and what of them is ignored, in Markdown, one row a set of samples."""
+    counts = {key: (len(samples), sum(len(each.labels) for each in samples),
+                    int(sum(each.ignore.sum() for each in samples))) for key, samples in sets.items()}
+    frame = pd.DataFrame.from_dict(counts, orient="index", columns=["photos", "objects", "ignored"])
+    frame["objects a photo"] = frame["objects"] / frame["photos"].clip(1)
+    return markdown(frame.rename_axis("set"), 2)
+
+
+def class_counts(sets: dict[str, list], classes: list[str], most: int = 20):
+    """Objects of each class in each set of samples, as shares of the set; the `most` frequent classes."""
+    counts = pd.DataFrame({key: np.bincount(np.concatenate([each.labels for each in samples]),
+                                            minlength=len(classes) + 1)[1:] for key, samples in sets.items()}, classes)
+    chosen = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]]
+    shares = (100 * chosen / counts.sum()).rename(columns=lambda key: f"{key}: {counts[key].sum():,} objects")
+    axes = shares.plot.barh(figsize=(8, 1.2 + 0.36 * len(chosen)), width=0.8)
+    for bars, key in zip(axes.containers, counts):
+        axes.bar_label(bars, [f"{count:,}" for count in chosen[key]], fontsize=9, padding=2)
+    axes.invert_yaxis()
+    return finish(axes, xlabel="% of the set's objects (at the bar: how many)", title="Classes")
+
+
+def object_sizes(sets: dict[str, list]):
+    """How large the objects of each set are: √(box area) in pixels of the photo, as shares of the set."""
+    sizes = {key: np.sqrt(np.concatenate([(each.boxes[:, 2:] - each.boxes[:, :2]).prod(1) for each in samples]))
+             for key, samples in sets.items()}
+    bins = np.linspace(0, max(each.max() for each in sizes.values()), 31)
+    _, axes = plt.subplots(figsize=(8, 3.2))
+    for number, (key, each) in enumerate(sizes.items()):
+        axes.hist(each, bins, weights=np.full(len(each), 100 / len(each)), histtype="step", linewidth=2,
+                  linestyle=("-", "--", ":", "-.")[number % 4], label=f"{key}: median {np.median(each):.0f} px")
+    return finish(axes, xlabel="√(box area), pixels", ylabel="% of the set's objects", title="Sizes")

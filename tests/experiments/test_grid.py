@@ -1,0 +1,86 @@
+import csv
+
+import pytest
+import yaml
+
+from experiments import grid
+from kaod import ROOT, params
+from kaod.data import download, files
+from kaod.training import checkpoint
+
+
+def test_a_run_is_the_same_measured_on_the_way_or_not(repository, monkeypatch):
+    monkeypatch.setattr(grid, "ROOT", repository)
+    monkeypatch.setattr(checkpoint, "ROOT", ROOT)  # the code that is in the fingerprint
+    profile = params.load("tiny")[0]
+    profile = profile.model_copy(update={"vertices": profile.vertices.model_copy(update={"k": 8})})
+    download.draw(profile)
+    files.write_json(profile.folder / "manifest.json", download.manifest(profile))
+    made = []
+    for snapshots in (0, 3):
+        training = profile.train.model_copy(update={"snapshots": snapshots})
+        grid.train_run(profile.model_copy(update={"train": training}), "kaod", {}, 5, "cpu")
+        made.append((profile.runs / "grid" / "kaod-5" / "model.pt").read_bytes())
+    found = files.read_json(profile.runs / "grid" / "kaod-5" / "run.json")
+    assert made[0] == made[1] and list(found["learning"]) == ["0", "2", "4"]
+    assert not list((repository / "scratch").rglob("*.json"))
+
+
+def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
+    profile, models = grid.load()
+    assert {"fcos", "fcos-2x", "fcos-corners", "fcos-ellipse", "no-kpl", "kpl", "kpl-hm", "kpl-hm-k8",
+            "kpl-hm-k32", "paper", "all-locations", "supervised",
+            *(f"{name}-long" for name in ("fcos", "fcos-2x", "no-kpl", "kpl-hm"))} == models.keys()
+    paper = params.apply(profile, models["paper"])
+    keypoints = paper.keypoints
+    assert (keypoints.locations, keypoints.reduction, keypoints.normalize) == ("all", "sum", False)
+    assert not keypoints.supervise_view and paper.model.box_loss == "iou" and keypoints.kpl and keypoints.hm
+
+
+def test_each_model_has_the_switches_that_its_name_says():
+    profile, models = grid.load()
+    for name, overrides in models.items():
+        applied = params.apply(profile, overrides)
+        if name.startswith("fcos"):
+            assert applied.model.head == "fcos"
+        else:
+            assert applied.model.head == "keypoints"
+            assert applied.keypoints.kpl == (not name.startswith("no-kpl"))
+            assert name.startswith("no-kpl") or applied.keypoints.hm == (name != "kpl")
+        assert (applied.train.steps > profile.train.steps) == name.endswith("-long")
+
+
+def test_a_broken_grid_is_named(repository, monkeypatch):
+    monkeypatch.setattr(grid, "ROOT", repository)
+    for text in ("models: 3", "other: {}", "models: {a: {train: {step: 1}}}"):
+        files.write_bytes(repository / "experiments" / "grid.yaml", text.encode())
+        with pytest.raises(ValueError, match="grid.yaml"):
+            grid.load()
+
+
+def test_every_run_of_the_pipeline_is_a_model_of_the_grid():
+    runs = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
+    _, models = grid.load()
+    assert {each["model"] for each in runs.values()} == models.keys()
+    assert all(name == f"{each['model']}-{each['seed']}" for name, each in runs.items())
+
+
+def test_the_command_writes_the_committed_table_again(monkeypatch):
+    written = {}
+    monkeypatch.setattr("sys.argv", ["grid", "table"])
+    monkeypatch.setattr(grid.files, "write_bytes", lambda path, data: written.update({path: data}))
+    grid.main()
+    (path, data), = written.items()
+    assert path == ROOT / "results" / "shapes" / "grid.csv" and data == path.read_bytes()
+
+
+def test_the_committed_table_has_the_figures_of_the_runs_to_the_last_bit():
+    with open(ROOT / "results" / "shapes" / "grid.csv", newline="") as file:
+        rows = {(row["model"], int(row["seed"]), row["figure"]): float(row["value"]) for row in csv.DictReader(file)}
+    runs = [files.read_json(path) for path in (ROOT / "results" / "shapes" / "grid").glob("*.json")]
+    assert {(run["model"], run["seed"]) for run in runs} == {key[:2] for key in rows}
+    for run in runs:
+        for kind in ("st", "rt", "cr", "tr"):
+            metrics = run["metrics"][kind]
+            assert rows[run["model"], run["seed"], f"AP50-{kind}"] == metrics["AP50"]
+            assert rows[run["model"], run["seed"], f"AP-{kind}"] == metrics["coco"]["AP"]

@@ -1,0 +1,103 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from conftest import sample
+from matplotlib.colors import to_rgb
+
+from kaod import ROOT
+from kaod.data import files
+from kaod.figures import charts
+
+
+def test_a_model_looks_the_same_everywhere_and_no_two_in_a_figure_look_alike():
+    names = [*charts.MODELS, *(f"mine-{number}" for number in range(12))]
+    names.remove("kaod")
+    looks = charts.looks(names)
+    assert list(looks) == names and len({(look["color"], look["marker"]) for look in looks.values()}) == len(names)
+    assert all(to_rgb(look["color"]) != to_rgb("#F0E442") for look in looks.values())  # yellow on white
+    assert charts.looks(["kaod"])["kaod"] == charts.looks(["fcos", "kpl-hm"])["kpl-hm"] == looks["kpl-hm"]
+    assert charts.looks(["kpl-hm-long"])["kpl-hm-long"] == looks["kpl-hm"]
+    both = charts.looks(["fcos", "fcos-long"])
+    assert both["fcos"] == looks["fcos"] != both["fcos-long"]
+    few = charts.looks(["fcos", "faster-rcnn"])
+    assert few["faster-rcnn"]["color"] != few["fcos"]["color"]
+    axes, = charts.curves({"kaod": {0: 0.1, 9: 0.2}, "fcos": {0: 0.1, 9: 0.2}}, "").axes
+    assert [line.get_color() for line in axes.lines] == [looks[name]["color"] for name in ("kpl-hm", "fcos")]
+    plt.close("all")
+
+
+def test_class_counts_sizes_and_the_table_of_a_data_set():
+    sets = {"training": [sample([(0, 0, 10, 40), (0, 0, 20, 20)], [1, 2]), sample([(0, 0, 20, 20)], [2])],
+            "test": [sample([(0, 0, 10, 10)], [1], ignore=[True])]}
+    axes, = charts.class_counts(sets, ["a", "b"]).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "1", "0"]
+    axes, = charts.object_sizes(sets).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training: median 20 px",
+                                                                           "test: median 10 px"]
+    assert charts.data_table(sets).splitlines()[2:] == ["| training | 2 | 3 | 0 | 1.50 |",
+                                                            "| test | 1 | 1 | 1 | 1.00 |"]
+    plt.close("all")
+
+
+def test_logs_are_running_means_and_models_without_keypoints_are_not_in_the_gauge():
+    log = [{"step": i, "classification": float(i), "spread": 0.5} for i in range(1, 41)]
+    log = pd.DataFrame(log)
+    figure = charts.gauge({"fcos": pd.DataFrame([{"step": 1, "classification": 1.0}]), "kaod": log}, even=0.56)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert lines.keys() == {"kaod", "evenly on the box's outline: 0.56", "collapsed: 0"}
+    assert np.allclose(lines["kaod"].get_ydata(), 0.5)
+    line = charts.losses({"kaod": log}).axes[0].lines[0]
+    assert line.get_xdata()[0] == 20 and np.isclose(line.get_ydata()[0], 10.5)  # the mean of 1 to 20
+    plt.close("all")
+
+
+def test_the_tolerances_that_are_marked():
+    axes, = charts.tolerance_curve({0: 16, 0.01: 12}, {"here": 0, "for masks": 0.0085}, "title").axes
+    assert [line.get_label() for line in axes.lines[1:]] == ["here: 0 %", "for masks: 0.85 %"]
+    plt.close("all")
+
+
+def test_a_table_has_dashes_for_what_is_missing_and_digits_for_floats_alone():
+    frame = pd.DataFrame({"count": [1200, 3], "share": [0.12345, None], "word": ["yes", None]}, ["a", "b"])
+    assert charts.markdown(frame.rename_axis("model"), 2).splitlines() == [
+        "| model | count | share | word |", "| --- | --- | --- | --- |",
+        "| a | 1,200 | 0.12 | yes |", "| b | 3 | – | – |"]
+    assert charts.markdown(frame[:0]) == ""
+
+
+def details(**more) -> dict:
+    """Details of one model, on -st alone."""
+    return {"st": {"AP50": 0.75, "coco": {"AP": 0.5, "AP50": 0.76}, "spread": None, "shape": {}, "masks": None, **more}}
+
+
+def test_results_are_cocos_ap_and_ap50_and_shapes_are_told_where_outlines_are_known():
+    head, _, row = charts.results_table({"fcos": details()}).splitlines()
+    assert head.startswith("| AP: COCO's, IoU .5 to .95; AP50: IoU .5 | -st (as it is): AP | -st: AP50 | -rt (rotated)")
+    assert row == "| fcos | 0.500 | 0.750 | – | – | – | – | – | – |"
+    assert all(charts.shape_table({"fcos": details()}, title) == "" for title in charts.SHAPES)
+    known = {"fcos": details(shape={"objects": 3, "box": 0.5}, masks={"box": {"AP50": 0.25}}),
+             "kaod": details(shape={"objects": 4, "box": 0.5, "hull": 0.7}, spread=0.4, masks={"hull": {"AP50": 0.35}})}
+    shape, rectangle, masks = (charts.shape_table(known, title).splitlines() for title in charts.SHAPES)
+    assert shape[2:] == ["| fcos | 3 | 0.500 | – | – | – | – |", "| kaod | 4 | 0.500 | – | 0.700 | – | 0.400 |"]
+    assert masks[2:] == ["| fcos | 0.250 | – | – | – |", "| kaod | – | – | 0.350 | – |"]
+    assert rectangle[0] == "| IoU with the true rectangle | the box itself | rectangle of the keypoints |"
+
+
+def test_the_papers_tables():
+    table = charts.paper_table(files.read_json(ROOT / "data" / "paper.json"), "VOC").splitlines()
+    assert table[0].startswith("| VOC mAP, from the paper | ")
+    assert table[2].startswith("| FCOS | 0.738 | 0.591 | 0.733 |")
+
+
+def test_bars_of_the_kinds_that_all_models_have_and_differences_of_classes():
+    counts, zero = {"a": 1, "b": 9, "c": 4}, {"a": None, "b": 0.25, "c": 0.5}
+    metrics = {"fcos": details(counts=counts, classes=zero) | {"rt": {"AP50": 0.5}},
+               "kaod": details(counts=counts, classes={"a": 0.5, "b": 0.5, "c": 0.25})}
+    axes = charts.ap_bars(metrics, "title").axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["-st\nas it is"]
+    assert [text.get_text() for text in axes.texts] == ["0.75", "0.75"]
+    axes, = charts.class_differences(metrics, "fcos", "kaod", kinds=("st",)).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["b", "c", "a"]  # by frequency
+    assert np.array_equal(axes.lines[0].get_xdata(), [0.25, -0.25, np.nan], equal_nan=True)
+    plt.close("all")
