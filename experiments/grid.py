@@ -21,7 +21,7 @@ import yaml
 from experiments import tables
 from kaod import ROOT, model, params, train
 from kaod.data import datasets, files
-from kaod.evaluation import compare, evaluate, metrics
+from kaod.evaluation import ap, compare, evaluate
 from kaod.training import checkpoint
 
 
@@ -67,7 +67,7 @@ def train_run(profile: params.Profile, name: str, overrides: dict, seed: int, de
         started = time.monotonic()
         found = evaluate.detect(detector.eval(), test.samples, profile.evaluate.batch, device)
         detector.train()
-        ap50 = metrics.ap50(test, found, profile.layout, profile.evaluate.detections)
+        ap50 = ap.ap50(test, found, profile.evaluate.ap, profile.evaluate.detections)
         files.write_json(on_the_way, learning() | {str(step): ap50})
         aside += time.monotonic() - started
 

@@ -100,14 +100,6 @@ def test_unusual_photos_give_finite_losses_and_gradients(build, boxes):
         assert all(weight.grad is None or torch.isfinite(weight.grad).all() for weight in detector.parameters())
 
 
-def test_repeatability_is_zero_without_a_turn_and_positive_with_one(build, drawn):
-    detector = build().eval()
-    images, targets = batch(drawn[0])
-    still, turned = (detector.repeatability(images, [dict(each) for each in targets], angle) for angle in (0.0, 30.0))
-    assert len(still) > 10 and still.max() < 1e-5
-    assert turned.isfinite().all() and turned.mean() > 1e-3
-
-
 def test_two_keypoints_warn_that_there_will_be_no_masks(build):
     with pytest.warns(UserWarning, match="no masks"):
         detector = build(k=2).train()

@@ -8,7 +8,7 @@ import torch
 from conftest import found
 from layouts import read_coco
 
-from kaod import ROOT, geometry, params
+from kaod import ROOT, geometry, model, params
 from kaod.data import coco, datasets, files, kinds, voc, warp
 from kaod.evaluation import ap, evaluate, outlines
 
@@ -120,6 +120,22 @@ def test_turning_photos_and_perfect_detections_alike_changes_nothing(shared, ang
     assert result["masks"]["hull"] == pytest.approx(result["masks"]["bound"], abs=0.01)
     bound = outlines.mask_ap(replace(dataset, samples=upright), [found([], [], [])] * len(upright), "bound", 100)
     assert result["masks"]["bound"] == pytest.approx(bound, abs=0.01) and 0.5 < bound["AP"] < 1
+
+
+def test_repeatability_is_zero_without_a_turn_and_positive_with_one(drawn, tiny):
+    settings = tiny[0]
+    detector = model.build(settings.model, settings.keypoints, 7, 16).eval()
+    photos = [datasets.Photos(drawn[0])[i] for i in range(4)]
+    images = [image.float() / 255 for image, _ in photos]
+    targets = [{key: target[key] for key in ("boxes", "labels")} for _, target in photos]
+    still, turned = (evaluate.turned(detector, images, [dict(each) for each in targets], angle)
+                     for angle in (0.0, 30.0))
+    assert len(still) > 10 and still.max() < 1e-5
+    assert turned.isfinite().all() and turned.mean() > 1e-3
+    found = evaluate.repeatability(detector, drawn[0], most=2)
+    assert len(found) == len(kinds.ANGLES) - 1 and all(value > 0 for value in found.values())
+    assert evaluate.repeatability(detector, [replace(each, ignore=np.ones(len(each.labels), bool)) for each in drawn[0]]
+                                  ) is None
 
 
 def test_background_is_no_detection(drawn):
