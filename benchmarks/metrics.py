@@ -11,7 +11,7 @@ import numpy as np
 from experiments import grid
 from kaod import ROOT
 from kaod.data import datasets, files
-from kaod.evaluation import compare, metrics
+from kaod.evaluation import compare, evaluate
 
 PHOTOS, OBJECTS, DETECTIONS, CLASSES, K = 5000, 36_000, 100, 80, 16
 SIZE = np.array((640, 480))
@@ -54,11 +54,11 @@ def main() -> None:
     commit = compare.commit()  # of what is about to run
     dataset, detections = make(np.random.default_rng(0))
     seconds = {}
-    for layout in ("coco", "voc"):
+    for ap in ("coco", "voc"):
         began = time.monotonic()
-        metrics.evaluate(dataset, detections, layout, DETECTIONS)
-        seconds[layout] = round(time.monotonic() - began, 1)
-        print(f"{layout}: {seconds[layout]:.1f} s", flush=True)
+        evaluate.evaluate(dataset, detections, ap, DETECTIONS)
+        seconds[ap] = round(time.monotonic() - began, 1)
+        print(f"{ap}: {seconds[ap]:.1f} s", flush=True)
     files.write_json(ROOT / "results" / "benchmarks" / "metrics.json", {
         "photos": PHOTOS, "objects": OBJECTS, "detections": DETECTIONS, "seconds": seconds,
         "hardware": grid.hardware("cpu"), "command": "python benchmarks/metrics.py", "commit": commit})

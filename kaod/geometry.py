@@ -106,30 +106,36 @@ def largest_crop(width: float, height: float, angle: float) -> tuple[float, floa
     return (width * cos - height * sin) / square, (height * cos - width * sin) / square
 
 
-def rotated_boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Minimum-area rectangles of point sets, by rotating calipers (shapely's oriented_envelope).
+def smallest_rectangle(hull: np.ndarray) -> np.ndarray:
+    """The corners (4, 2), clockwise on the screen, of the smallest rectangle around a convex ring (V, 2).
 
-    points: (B, K, 2) pixels. Returns corners (B, 4, 2), clockwise on the screen, and (B, 5): centre x, y,
-    width ≥ height in pixels, and the angle of the width from the x axis in degrees, in [-90, 90).
-    Degenerate sets (a line, a point) give a rectangle without height, or without size.
+    It lies along one of the ring's edges, so all are tried. (shapely's oriented_envelope is quicker, but GEOS 3.14 gets
+    some thin sets with points nearly on a line wrong.) A line gives a rectangle without height, a point one without
+    size.
     """
-    points = np.asarray(points, np.float64)
-    rings = np.zeros((len(points), 4, 2))
-    if len(points) == 0:
-        return rings, np.zeros((0, 5))
-    for i, envelope in enumerate(shapely.oriented_envelope(shapely.multipoints(list(points)))):
-        found = shapely.get_coordinates(envelope)
-        if len(found) == 5:
-            rings[i] = found[:4]
-        else:  # a point or a line: go there and come back
-            rings[i] = found[[0, -1, -1, 0]]
-    first, second = rings[:, 1] - rings[:, 0], rings[:, 2] - rings[:, 1]
-    clockwise = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] >= 0
-    rings = np.where(clockwise[:, None, None], rings, rings[:, ::-1])
+    edges = np.roll(hull, -1, 0) - hull
+    lengths = np.linalg.norm(edges, axis=1)
+    if not lengths.any():
+        return np.repeat(hull[:1], 4, 0)
+    along = edges[lengths > 0] / lengths[lengths > 0, None]  # (E, 2)
+    across = np.stack((-along[:, 1], along[:, 0]), 1)
+    u, v = hull @ along.T, hull @ across.T  # (V, E)
+    best = (np.ptp(u, axis=0) * np.ptp(v, axis=0)).argmin()
+    left, right, top, bottom = (end(places[:, best]) for places in (u, v) for end in (np.min, np.max))
+    axes = np.stack((along[best], across[best]))
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)]) @ axes
+
+
+def rotated_boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum-area rectangles of point sets (B, K, 2) in pixels.
+
+    Returns corners (B, 4, 2), clockwise on the screen, and (B, 5): centre x, y, width ≥ height in pixels, and the angle
+    of the width from the x axis in degrees, in [-90, 90).
+    """
+    rings = np.array([smallest_rectangle(hull) for hull in hulls(points)]).reshape(-1, 4, 2)
     sides = rings[:, 1:3] - rings[:, 0:2]  # (B, 2, 2): two neighbouring sides
-    lengths = np.linalg.norm(sides, axis=-1)
+    lengths, rows = np.linalg.norm(sides, axis=-1), np.arange(len(rings))
     longer = lengths.argmax(1)
-    rows = np.arange(len(rings))
     x, y = sides[rows, longer].T
     angle = (np.degrees(np.arctan2(y, x)) + 90) % 180 - 90
     return rings, np.column_stack((rings.mean(1), lengths[rows, longer], lengths[rows, 1 - longer], angle))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
@@ -129,19 +129,38 @@ def test_degenerate_sets_have_degenerate_boxes():
     assert geometry.rotated_boxes(np.zeros((0, 16, 2)))[1].shape == (0, 5) and geometry.hulls([]) == []
 
 
-@settings(deadline=None)
-@given(st.integers(3, 40), st.integers(0, 999))
-def test_the_rotated_box_equals_brute_force_over_the_hulls_edges(count, seed):
-    points = np.random.default_rng(seed).normal(size=(count, 2)) * (30, 10)
-    hull = geometry.hulls(points[None])[0]
+def brute_force(points) -> float:
+    """The smallest area of a rectangle along any line through two of the points."""
     areas = []
-    for edge in np.roll(hull, -1, 0) - hull:  # the smallest rectangle lies along one of them
-        along = edge / np.linalg.norm(edge)
-        places = np.stack((points @ along, points @ (-along[1], along[0])))
-        areas.append(np.ptp(places, axis=1).prod())
+    for first in points:
+        for along in points - first:
+            if (length := np.linalg.norm(along)) > 1e-9:
+                along = along / length
+                areas.append(np.ptp(np.stack((points @ along, points @ (-along[1], along[0]))), axis=1).prod())
+    return min(areas)  # of more lines than those along the hull, which are enough
+
+
+whole = st.integers(0, 4)
+sets = st.one_of(
+    st.builds(lambda count, seed: np.random.default_rng(seed).normal(size=(count, 2)) * (30, 10),
+              st.integers(3, 20), st.integers(0, 999)),
+    st.lists(st.tuples(whole, whole), min_size=3, max_size=12).map(lambda points: np.array(points, float)),  # in lines
+    st.builds(lambda count, seed: np.random.default_rng(seed).normal(size=(count, 2)) * (30, 1e-6),  # nearly a line
+              st.integers(3, 12), st.integers(0, 999)))
+
+
+@settings(max_examples=300)
+@given(sets, st.floats(-180, 180))
+@example(np.array([(2, 2), (2, 1), (2, 3), (3, 0), (1, 2), (0, 3)], float), -5.0)
+def test_the_rotated_box_is_the_smallest_of_all(points, angle):
+    assume(len(np.unique(points, axis=0)) > 1)
+    T = geometry.rigid(torch.tensor(angle, dtype=torch.float64), torch.zeros(2).double(), torch.zeros(2).double())
+    points = geometry.transform(T, torch.from_numpy(points)).numpy()
     rings, (fitted,) = geometry.rotated_boxes(points[None])
-    assert fitted[2] * fitted[3] == pytest.approx(min(areas), rel=1e-6)
+    assert fitted[2] * fitted[3] == pytest.approx(brute_force(points), rel=1e-6, abs=1e-6)
     assert shapely.Polygon(rings[0]).buffer(1e-6).covers(shapely.multipoints(points))
+    first, second = rings[0][1] - rings[0][0], rings[0][2] - rings[0][1]
+    assert first[0] * second[1] - first[1] * second[0] >= -1e-9  # clockwise on the screen
 
 
 @given(st.floats(-180, 180), st.floats(-20, 20))

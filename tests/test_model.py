@@ -7,7 +7,6 @@ from torchvision.models.detection.fcos import FCOSHead
 
 from kaod import geometry, losses, model, params
 from kaod.data import datasets
-from kaod.evaluation import evaluate
 
 
 def batch(samples):
@@ -98,15 +97,6 @@ def test_unusual_photos_give_finite_losses_and_gradients(build, boxes):
         assert all(torch.isfinite(value) for value in found.values())
         sum(value for key, value in found.items() if key != "spread").backward()
         assert all(weight.grad is None or torch.isfinite(weight.grad).all() for weight in detector.parameters())
-
-
-def test_repeatability_is_zero_without_a_turn_and_positive_with_one(build, drawn):
-    detector = build().eval()
-    images, targets = batch(drawn[0])
-    still, turned = (evaluate.repeatability_of(detector, images, [dict(each) for each in targets], angle)
-                     for angle in (0.0, 30.0))
-    assert len(still) > 10 and still.max() < 1e-5
-    assert turned.isfinite().all() and turned.mean() > 1e-3
 
 
 def test_two_keypoints_warn_that_there_will_be_no_masks(build):

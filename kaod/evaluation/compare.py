@@ -1,13 +1,15 @@
-"""The pipeline's last word: its metrics beside the committed ones.
+"""The pipeline's last word: its figures beside the committed ones, and where to look next.
 
-`python -m kaod.evaluation.compare` fails where an AP differs by more than TOLERANCE although settings, data list and code
-are those of the last commit. On the same kind of CPU nothing differs; another one rounds otherwise, and a
-training carries that on.
+`python -m kaod.evaluation.compare` fails where an AP50 differs by more than TOLERANCE although settings, data and code
+are those of the last commit. On the same kind of processor nothing differs. Another one rounds otherwise, and training
+carries that on.
 """
 
 import json
 import subprocess
 import sys
+
+import pandas as pd
 
 from .. import ROOT, params
 from ..data import files
@@ -15,6 +17,7 @@ from ..data.kinds import KINDS
 
 TOLERANCE = 0.05
 INPUTS = ("params.yaml", "dvc.yaml", "data", "kaod", "constraints.txt")
+COLUMNS = [f"{ap}-{kind}" for ap in ("AP", "AP50") for kind in ("st", *KINDS)] + ["hull", "rectangle"]
 
 
 def git(*arguments: str) -> str | None:
@@ -30,21 +33,19 @@ def commit() -> str:
     return (git("describe", "--always", "--dirty") or "none").strip()
 
 
-def compare(now: dict[str, dict], before: dict[str, dict], tolerance: float = TOLERANCE) -> tuple[str, list[str]]:
-    """A table of each model's AP50, now and as committed, and the cells that differ by more than `tolerance`.
+def compare(now: dict[str, dict], before: dict[str, dict]) -> tuple[str, list[str], float]:
+    """A table of each model's figures, the committed ones in brackets where they differ; the AP50s that differ by more
+    than TOLERANCE; and the largest difference of all figures, NaN where none was committed.
 
-    now, before: {model: {test set: {"AP50": …}}}.
+    now, before: {model: `evaluate.summary`}.
     """
-    lines, off = [f"{'AP50':<16}" + "".join(f"{'-' + kind:>17}" for kind in ("st", *KINDS))], []
-    for model, metrics in now.items():
-        cells = []
-        for kind in ("st", *KINDS):
-            value, old = metrics[kind]["AP50"], before.get(model, {}).get(kind, {}).get("AP50")
-            cells.append(f"{value:.4f}" + (f" ({old:.4f})" if old is not None else ""))
-            if old is not None and abs(value - old) > tolerance:
-                off.append(f"{model} -{kind}: {value:.4f}, committed {old:.4f}")
-        lines.append(f"{model:<16}" + "".join(f"{cell:>17}" for cell in cells))
-    return "\n".join(lines), off
+    now, before = (pd.DataFrame(each, COLUMNS, list(now), float).T for each in (now, before))
+    text, old = (each.map(lambda value: "–" if pd.isna(value) else f"{value:.3f}") for each in (now, before))
+    differences = (now - before).abs()
+    off = [f"{model} {figure}: {now.at[model, figure]:.4f}, committed {before.at[model, figure]:.4f}"
+           for (model, figure), by in differences.filter(like="AP50").stack().items() if by > TOLERANCE]
+    table = text.where(before.isna() | (text == old), text + " (" + old + ")")
+    return table.to_string(), off, differences.max(axis=None)
 
 
 def main() -> None:
@@ -56,16 +57,23 @@ def main() -> None:
         committed = git("show", f"HEAD:{path.relative_to(ROOT).as_posix()}")
         if committed:
             before[name] = json.loads(committed)
-    table, off = compare(now, before)
-    print(f"profile {profile.name}" + (", in brackets as committed" if before else "") + "\n" + table)
+    table, off, largest = compare(now, before)
+    print(f"profile {profile.name}{', in brackets as committed' if before else ''}\n{table}")
     if not before:
         print("nothing committed to compare with")
     elif git("status", "--porcelain", "--", *INPUTS) != "":
         print("settings, data or code differ from the last commit, so these figures may, too")
     elif off:
         sys.exit(f"kaod.evaluation.compare: more than {TOLERANCE} from the committed figures: {'; '.join(off)}")
+    elif largest > 0:
+        print(f"they differ by up to {largest:.2g} from the committed ones: another processor rounds otherwise")
     else:
-        print(f"none differs by more than {TOLERANCE}")
+        print("they are the committed ones")
+    runs = profile.runs.relative_to(ROOT).as_posix()
+    print(f"""where to look next:
+  the report             {runs}/report/index.html
+  keypoints and sliders  jupyter lab notebooks/06-explore.ipynb
+  your own photo         python -m kaod.predict {runs}/{name}/model.pt PHOTO.jpg""")
 
 
 if __name__ == "__main__":

@@ -1,29 +1,35 @@
 """Evaluates a model, or any detector's results, on the test set as it is, rotated, cropped, shifted, and the sweep.
 
-`python -m kaod.evaluation.evaluate MODEL` writes what it found to runs/<profile>/MODEL/detections/KIND.json, in COCO's results
-format (see `results`), and the metrics to results/<profile>/metrics/MODEL.json.
+`python -m kaod.evaluation.evaluate MODEL` writes
+runs/<profile>/MODEL/detections/KIND.json   what it found, in COCO's results format (see `results`),
+results/<profile>/details/MODEL.json        for each kind the figures of `evaluate`; the sweep's stand under "sweep", by
+                                            angle. -st has one more, `repeatability`,
+results/<profile>/metrics/MODEL.json        their `summary`.
 `torchrun --nproc-per-node N -m kaod.evaluation.evaluate MODEL` shares the photos out to N GPUs.
-`python -m kaod.evaluation.evaluate NAME --results FOLDER` takes another detector's: FOLDER/st.json, rt.json, … as many as there
-are, with the image ids of runs/<profile>/warped/KIND.json. It writes results/<profile>/detectors/NAME.json.
 
-The metrics of each kind are those of `metrics.evaluate`; the sweep's stand under "sweep", by angle. -st has one more:
-repeatability   of a model with keypoints: by angle, how far keypoints of a turned photo lie from those of the photo
-                itself (`losses.repeatability`), in units of √(box area). Read it beside `spread`.
+`python -m kaod.evaluation.evaluate NAME --results FOLDER` takes another detector's results: FOLDER/st.json, rt.json, …
+as many as there are, with the image ids of runs/<profile>/warped/KIND.json. It writes their figures to
+results/<profile>/detectors/NAME.json.
 """
 
 import argparse
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import model, params
+from .. import geometry, losses, model, params
 from ..data import datasets, files
-from ..data.kinds import ANGLES, available
-from ..training import distributed
-from . import metrics, results
+from ..data.kinds import ANGLES, KINDS, available
+from ..data.warp import test_set
+from ..training import checkpoints, processes
+from . import outlines, results
+from .ap import headline, strongest
 
 
 @torch.inference_mode()
@@ -33,81 +39,121 @@ def detect(detector, samples, batch: int, device: str = "cpu", workers: int = 0)
     found = []
     photos = torch.utils.data.DataLoader(datasets.Photos(samples), batch, collate_fn=datasets.collate,
                                          num_workers=workers)
-    for images, _ in tqdm(photos, "detecting", disable=None if distributed.rank() == 0 else True):
+    for images, _ in tqdm(photos, "detecting", disable=None if processes.rank() == 0 else True):
         images = [image.to(device).float() / 255 for image in images]
-        found += [{key: value.cpu().numpy() for key, value in each.items()} for each in detector(images)]
+        found += [results.foreground({key: value.cpu().numpy() for key, value in each.items()})
+                  for each in detector(images)]
     return found
 
 
+@torch.inference_mode()
+def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict], angle: float) -> torch.Tensor:
+    """`losses.repeatability` at each supervised location of the images, turned by `angle` degrees.
+
+    It is measured alike for all models, however they were trained: on objects, with a reflected border.
+    """
+    images, targets = detector.transform(images, targets)
+    sizes = images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
+    T = geometry.rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
+    views = detector.views(images, T, "reflect")
+    _, matched = detector.matched_losses(targets, views.first, views)
+    return losses.repeatability(detector.pairs(views, matched, replace(detector.settings, locations="foreground")))
+
+
 def repeatability(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, float] | None:
-    """The keypoints' repeatability under each angle of the sweep but 0, over the supervised locations of the first
-    `most` samples with an object; None where there is none."""
+    """By angle of the sweep (but 0): how far keypoints of a turned photo lie from those of the photo itself, in units
+    of √(box area). Read it beside `spread`.
+
+    The mean over the supervised locations of the first `most` samples with an object; None where there is none.
+    """
     photos = [datasets.Photos(samples)[i] for i, sample in enumerate(samples) if not sample.ignore.all()][:most]
     if not photos:
         return None
     found = {}
     for angle in tqdm([angle for angle in ANGLES if angle], "turning", disable=None):
-        values = [detector.repeatability([image.to(device).float() / 255],
-                                         [{key: target[key].to(device) for key in ("boxes", "labels")}], angle)
-                  for image, target in photos]
-        values = torch.cat(values).double()
-        found[str(angle)] = values.mean().item() if len(values) else None
+        values = torch.cat([turned(detector, [image.to(device).float() / 255], [
+            {key: target[key].to(device) for key in ("boxes", "labels")}], angle) for image, target in photos])
+        found[str(angle)] = values.double().mean().item() if len(values) else None
     return found
 
 
-def test_set(profile: params.Profile, kind: str) -> datasets.DataSet:
-    """The photos and the ground truth of one kind."""
-    return datasets.load(profile, profile.test_sets, None if kind == "st" else profile.runs / "warped" / kind)
+def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: str = "st") -> dict:
+    """The figures of the detections on one test set, of which the best `limit` of each photo count.
+
+    Those of `ap.headline` (with ap "voc" or "coco") and of `outlines`; truth: `outlines.ground_truth`; photos, objects:
+    how many there are; counts: the objects by class. Ignored objects are not counted. Raises ValueError where there is
+    no photo.
+    """
+    if not dataset.samples:
+        raise ValueError("expected a test set with photos; got one without")
+    detections = strongest(detections, limit)
+    counts = np.bincount(np.concatenate([sample.labels[~sample.ignore] for sample in dataset.samples]),
+                         minlength=len(dataset.classes) + 1)[1:]
+    # pycocotools is plain Python: several processes of it take half as long
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        masks = {guess: pool.submit(outlines.mask_ap, dataset, detections, guess, limit) for guess in outlines.GUESSES}
+        found = headline(dataset, detections, ap, limit) | outlines.shape_metrics(dataset.samples, detections)
+        masks = {guess: future.result() for guess, future in masks.items() if future.result()}
+    return found | {"masks": masks or None, "truth": outlines.ground_truth(dataset.samples, kind),
+                    "counts": dict(zip(dataset.classes, counts.tolist())), "photos": len(dataset.samples),
+                    "objects": int(counts.sum())}
 
 
-def _nested(found: dict[str, dict]) -> dict[str, dict]:
-    """The sweep's kinds, turn-90 …, under one key, by angle."""
-    sweep = {str(int(kind.removeprefix("turn"))): found[kind] for kind in found if kind.startswith("turn")}
-    return {kind: each for kind, each in found.items() if not kind.startswith("turn")} | (
-        {"sweep": sweep} if sweep else {})
+def summary(details: dict[str, dict]) -> dict[str, float | None]:
+    """The figures of a model that `dvc metrics show` prints, from its details; None where unknown.
+
+    AP and AP50 by kind. On -st: the IoU of hull and rectangle, the spread, and the repeatability at 30°.
+    """
+    st = details["st"]
+    found = {f"{ap}-{kind}": details.get(kind, {}).get(ap) for ap in ("AP", "AP50") for kind in ("st", *KINDS)}
+    found |= {guess: (st["shape"] or {}).get(guess) for guess in ("hull", "rectangle")}
+    return found | {"spread": st["spread"], "repeatability30": (st.get("repeatability") or {}).get("30")}
 
 
 def evaluate_results(profile: params.Profile, name: str, folder: Path) -> dict[str, dict]:
-    """The metrics of the results in a folder, on each kind that it has; prints one line for each.
+    """The details of the results in a folder, on each kind that it has; prints one line for each.
 
-    Raises ValueError where there are none, or that names the file and row that are wrong.
+    Raises ValueError that says what is missing, or names the file and row that are wrong.
     """
-    kinds = [kind for kind in available(profile) if (folder / f"{kind.removesuffix('-ellipse')}.json").is_file()]
-    if not kinds:
-        raise ValueError(f"{folder}: no results; expected one or more of "
-                         f"{', '.join(f'{kind}.json' for kind in available(profile) if kind != 'rt-ellipse')}")
-    strange = {path.name for path in folder.glob("*.json")} - {f"{kind}.json" for kind in kinds}
-    if strange:
-        raise ValueError(f"{folder}: {min(strange)} is of no test set that is there; expected some of "
-                         f"{', '.join(f'{kind}.json' for kind in available(profile) if kind != 'rt-ellipse')}")
-    found = {}
-    for kind in kinds:
-        dataset = test_set(profile, kind)
-        # the photos of rt-ellipse are those of rt
-        detections = results.read(folder / f"{kind.removesuffix('-ellipse')}.json", dataset)
-        found[kind] = metrics.evaluate(dataset, detections, profile.layout, profile.evaluate.detections, kind)
-        print(f"{name} -{kind}: AP50 {found[kind]['AP50']:.3f}", flush=True)
-    return _nested(found)
+    # the photos of rt-ellipse are those of rt
+    paths = {kind: folder / f"{kind.removesuffix('-ellipse')}.json" for kind in available(profile)}
+    strange = set(folder.glob("*.json")) - set(paths.values())
+    if strange or not any(path.is_file() for path in paths.values()):
+        wrong = f"{min(strange).name} is of no test set that is there" if strange else "no results"
+        raise ValueError(f"{folder}: {wrong}; expected one or more of "
+                         f"{', '.join(dict.fromkeys(path.name for path in paths.values()))}")
+    found, sweep = {}, {}
+    for kind, path in paths.items():
+        if path.is_file():
+            dataset = test_set(profile, kind)
+            figures = evaluate(dataset, results.read(path, dataset), profile.evaluate.ap, profile.evaluate.detections,
+                               kind)
+            print(f"{name} -{kind}: AP50 {figures['AP50']:.3f}", flush=True)
+            if kind.startswith("turn"):
+                sweep[str(int(kind.removeprefix("turn")))] = figures
+            else:
+                found[kind] = figures
+    return found | ({"sweep": sweep} if sweep else {})
 
 
 def evaluate_all(profile: params.Profile, name: str, detector, folder: Path,
                  device: str = "cpu") -> dict[str, dict] | None:
-    """The metrics of a model on every kind, from the results that it leaves in `folder`; None on all ranks but 0."""
+    """The details of a model on every kind, from the results that it leaves in `folder`; None on all ranks but 0."""
     torch.set_num_threads(profile.train.threads)
-    first, batch = distributed.rank() == 0, profile.evaluate.batch
+    first, batch = processes.rank() == 0, profile.evaluate.batch
     for kind in available(profile):
         if kind == "rt-ellipse":
             continue
         dataset = test_set(profile, kind)
         # whole batches are dealt out, since a photo's padding is that of its batch
         batches = [dataset.samples[i:i + batch] for i in range(0, len(dataset.samples), batch)]
-        found = detect(detector, sum(batches[distributed.rank()::distributed.world()], []), batch, device,
+        found = detect(detector, sum(batches[processes.rank()::processes.world()], []), batch, device,
                        profile.train.workers)
-        found = sum(distributed.gathered([found[i:i + batch] for i in range(0, len(found), batch)]), [])
+        found = sum(processes.gathered([found[i:i + batch] for i in range(0, len(found), batch)]), [])
         if first:
             results.write(folder / f"{kind}.json", [row for sample, each in zip(dataset.samples, found)
                                                     for row in results.to_rows(each, sample.id, dataset.category_ids)])
-    distributed.end()  # repeatability would wait for the others
+    processes.end()  # repeatability would wait for the others
     if not first:
         return None
     found = evaluate_results(profile, name, folder)
@@ -132,11 +178,12 @@ def main() -> None:
     if given.model not in models:
         parser.error(f"expected one of {', '.join(models)}, or --results")
     folder = profile.runs / given.model
-    device = distributed.start(given.device)
-    detector, _, _ = model.load(folder / "model.pt", device, profile.evaluate)
+    device = processes.start(given.device)
+    detector, _, _ = checkpoints.load(folder / "model.pt", device, profile.evaluate)
     found = evaluate_all(profile, given.model, detector, folder / "detections", device)
     if found:
-        files.write_json(profile.results / "metrics" / f"{given.model}.json", found)
+        files.write_json(profile.results / "details" / f"{given.model}.json", found)
+        files.write_json(profile.results / "metrics" / f"{given.model}.json", summary(found))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,14 @@ DIGITS = 2  # of coordinates: hundredths of a pixel
 LARGEST = 1e5  # pixels: what lies farther out is a mistake (NaN is not below it, either)
 
 
+def foreground(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One photo's detections without those of label 0, background, which an untrained model gives."""
+    return {key: values[found["labels"] > 0] for key, values in found.items()}
+
+
 def to_rows(found: dict[str, np.ndarray], image_id: int, category_ids: list[int]) -> list[dict]:
-    """One photo's detections (see `evaluate.detect`), in their order."""
+    """One photo's detections (see `evaluate.detect`) but those of background, in their order."""
+    found = foreground(found)
     x1, y1, x2, y2 = np.round(found["boxes"].astype(float), DIGITS).T.reshape(4, -1)
     boxes = np.round(np.stack((x1, y1, x2 - x1, y2 - y1), 1), DIGITS).tolist()
     rows = [{"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": round(score, 6)}

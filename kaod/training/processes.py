@@ -1,7 +1,5 @@
 """Training and evaluation by several processes, one for each GPU: which part of a batch is this one's, and what all
-have together.
-
-torchrun starts the processes. Without it there is one, and everything here leaves its input as it is.
+have together. torchrun starts them; without it there is one, and everything here leaves its input as it is.
 """
 
 import os
@@ -56,29 +54,26 @@ def rand(count: int, *shape: int) -> Tensor:
     return part(torch.rand(count * world(), *shape))
 
 
+def rand_after_resizing(count: int, *shape: int) -> Tensor:
+    """The same once torchvision's transform has drawn one number for each photo of this rank, but not of the others."""
+    torch.rand(count * (world() - 1))
+    return rand(count, *shape)
+
+
 def share(count: Tensor) -> Tensor | int:
     """What a mean over this rank's `count` values is multiplied by so that the mean over the ranks, which
     DistributedDataParallel takes of the gradients, is the mean over the values of all ranks.
 
     FCOS divides its losses by the number of foreground locations: its own, not that of all ranks.
     """
-    if not dist.is_initialized():
-        return 1
-    total = count.detach().clone()
-    dist.all_reduce(total)
-    return count.clamp(min=1) * world() / total.clamp(min=1)
+    return count.clamp(min=1) / mean(count).clamp(min=1 / world()) if dist.is_initialized() else 1
 
 
 def attach(detector) -> None:
     """Makes the losses of a detector those of all processes together: see `model.ALONE`."""
-    def rand_after_resizing(count: int, *shape: int) -> Tensor:
-        # torchvision's transform has drawn one number for each photo of this rank; now for those of the others
-        torch.rand(count * (world() - 1))
-        return rand(count, *shape)
-
-    for part in detector.modules():
-        if hasattr(part, "processes"):
-            part.processes = SimpleNamespace(world=world, share=share, rand=rand_after_resizing)
+    for each in detector.modules():
+        if hasattr(each, "processes"):
+            each.processes = SimpleNamespace(world=world, share=share, rand=rand_after_resizing)
 
 
 def mean(values: Tensor) -> Tensor:
@@ -101,8 +96,7 @@ def gathered(values: list) -> list:
 
 def from_first(value):
     """Rank 0's value, on every rank."""
-    if not dist.is_initialized():
-        return value
     values = [value]
-    dist.broadcast_object_list(values)
+    if dist.is_initialized():
+        dist.broadcast_object_list(values)
     return values[0]

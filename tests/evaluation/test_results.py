@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import found, ring, sample
 
-from kaod.data import datasets, files
+from kaod.data import coco, datasets, files
 from kaod.evaluation import results
 
 DATASET = datasets.DataSet(["a", "b"], [3, 90], [replace(sample([], []), id=7), replace(sample([], []), id=11)])
@@ -68,3 +68,13 @@ def test_photos_may_be_numbered_from_zero():
     given = [{"image_id": number, "category_id": 3, "bbox": [number, 0, 5, 5], "score": 0.5} for number in range(3)]
     assert [each["boxes"][0, 0] for each in results.from_rows(given, dataset)] == [0, 1, 2]
     assert [image["id"] for image in coco.to_coco(dataset)["images"]] == [0, 1, 2]
+
+
+def test_background_is_not_reported_as_the_last_class():
+    """Label 0, which an untrained model gives, has no category."""
+    found_too = found([(1, 2, 3, 4), (5, 5, 9, 9), (0, 0, 9, 9)], [0, 1, 2], [0.9, 0.8, 0.7]) | {
+        "keypoints": np.stack((ring((50, 50), 20), ring((30, 20), 7), ring((9, 9), 3)))}
+    given = results.to_rows(found_too, 7, DATASET.category_ids)
+    assert [row["category_id"] for row in given] == [3, 90] and [row["score"] for row in given] == [0.8, 0.7]
+    assert given[0]["keypoints"][:2] == [37, 20]
+    assert results.to_rows(found([(1, 2, 3, 4)], [0], [0.9]), 7, DATASET.category_ids) == []
