@@ -75,7 +75,7 @@ if counts:
 # %%
 figure = charts.tolerance_curve(voc["medians"], {"default": voc["tolerance"]},
                                 "VOC 2007's masks: how closely outlines are followed decides")
-figure.axes[0].axhline(17, color=charts.DARK);  # the paper's median
+paper = figure.axes[0].axhline(17, color=charts.DARK)  # the paper's median
 
 # %%
 median = voc["medians"][str(voc["tolerance"])]

@@ -233,7 +233,7 @@ def object_sizes(sets: dict[str, list]):
     _, axes = plt.subplots()
     sizes = {key: np.sqrt(np.concatenate([(each.boxes[:, 2:] - each.boxes[:, :2]).prod(1) for each in samples]))
              for key, samples in sets.items()}
-    axes.hist(sizes.values(), 30, weights=[np.full(len(each), 100 / len(each)) for each in sizes.values()],
-              histtype="step", linewidth=2, linestyle=["-", "--", ":", "-."][:len(sizes)],
-              label=[f"{key}: median {np.median(each):.0f} px" for key, each in sizes.items()])
+    for (key, each), dashes in zip(sizes.items(), ("-", "--", ":", "-.")):
+        axes.hist(each, np.linspace(0, max(map(max, sizes.values())), 31), weights=np.full(len(each), 100 / len(each)),
+                  histtype="step", linewidth=2, linestyle=dashes, label=f"{key}: median {np.median(each):.0f} px")
     return finish(axes, xlabel="√(box area), pixels", ylabel="% of the set's objects", title="Sizes")

@@ -126,12 +126,14 @@ def picture(image: Image.Image, found: dict[str, np.ndarray], classes: list[str]
 
 def pair(photos: dict, both: list[dict], classes: list[str]):
     """Two photos of one size, {title: PIL image}, beside each other, each with its detections."""
-    high = max(image.height / image.width for image in photos.values())
-    figure, panels = plt.subplots(1, 2, figsize=(9, 4.5 * high + 0.7), dpi=90, layout="constrained")
+    high = 4.5 * max(image.height / image.width for image in photos.values()) + 0.7  # inches: with titles and legend
+    figure, panels = plt.subplots(1, 2, figsize=(9, high), dpi=90, layout="none")
+    figure.subplots_adjust(0.005, 0.35 / high, 0.995, 1 - 0.35 / high, wspace=0.02)
     for axes, (title, image), found in zip(panels, photos.items(), both):
         show(axes, image, title)
         detections(axes, found, classes, 40)
-    legend(figure, "upright box", *(FROM_POINTS if any("keypoints" in found for found in both) else ()))
+    kinds = FROM_POINTS if any("keypoints" in found for found in both) else ()
+    legend(figure, "upright box", *kinds, loc="lower center", borderaxespad=0)
     return figure
 
 

@@ -38,21 +38,27 @@ def load(checkpoint: Path, written: int) -> predict.Predictor:
     return predict.Predictor(checkpoint)
 
 
-def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, down: float = 0, least: float = 0.4,
-          largest: int = 512) -> bytes:
+@lru_cache(4)
+def upright(predictor: predict.Predictor, photo: Path, written: int, least: float, largest: int = 512):
+    """The photo, a PIL image of at most `largest` pixels a side, and what is found there: kept while only T changes."""
+    image = to_pil_image(predict.read(photo))
+    image.thumbnail((largest, largest))
+    return image, photos.best(predictor.predict([image], least)[0], least)
+
+
+def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, down: float = 0,
+          least: float = 0.4) -> bytes:
     """A JPEG: the photo, and beside it the photo turned and moved, each with what the model finds there.
 
-    angle: degrees, clockwise. right, down: shares of width and height. least: detections with lower scores are not
-    drawn. largest: the sides of the photo in pixels, at most.
+    angle: degrees, clockwise. right, down: shares of width and height. least: lower scores are not drawn.
     """
     # one small photo is too little work for two threads: they would mostly wait for each other
     torch.set_num_threads(1)
-    image = to_pil_image(predict.read(photo))
-    image.thumbnail((largest, largest))
-    turned = idea.view(image, idea.motion(image, angle, (right * image.width, down * image.height)))
     predictor = load(checkpoint, checkpoint.stat().st_mtime_ns)
-    both = [photos.best(found, least) for found in predictor.predict([image, turned], least)]
-    figure = photos.pair({"as it is": image, f"turned by {angle:g}°": turned}, both, predictor.classes)
+    image, first = upright(predictor, photo, photo.stat().st_mtime_ns, least)
+    turned = idea.view(image, idea.motion(image, angle, (right * image.width, down * image.height)))
+    second = photos.best(predictor.predict([turned], least)[0], least)
+    figure = photos.pair({"as it is": image, f"turned by {angle:g}°": turned}, [first, second], predictor.classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
     plt.close(figure)
