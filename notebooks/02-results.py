@@ -54,7 +54,10 @@ Markdown("\n".join(f"- {name}: AP50 on -rt minus that on -cr {each['rt']['AP50']
 
 # %%
 if all("sweep" in each for each in details.values()):
-    figure = charts.sweep(details, f"AP50 against the turn: {profile.name}")
+    sweeps = {name: {int(angle): found["AP50"] for angle, found in each["sweep"].items()}
+              for name, each in details.items()}
+    figure = charts.curves(sweeps, f"AP50 against the turn: {profile.name}", "turn in degrees, clockwise")
+    figure.axes[0].set_xticks(range(-90, 91, 30))
 
 # %% [markdown]
 # ## Shape

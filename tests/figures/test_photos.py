@@ -1,11 +1,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
 from conftest import ring
 from PIL import Image
 
-from kaod import geometry
 from kaod.figures import charts, photos
 
 
@@ -29,24 +27,12 @@ def test_versions_of_a_photo_are_titled_and_objects_named(drawn):
     plt.close("all")
 
 
-def test_keypoints_follow_their_object_whatever_its_class_and_are_grey_without_one():
-    points = ring((50, 40), 20)
-    first = {"keypoints": points[None], "labels": np.array([1]), "boxes": np.array([[30.0, 20, 70, 60]])}
-    T = geometry.rigid(torch.tensor(30.0).double(), torch.tensor([5.0, 0]).double(), torch.tensor([50.0, 50]).double())
-    moved = geometry.transform(T, torch.from_numpy(points)).numpy()
-    second = {"keypoints": np.stack((moved[::-1], moved + 60)), "labels": np.array([2, 1]),
-              "boxes": np.stack([[*each.min(0), *each.max(0)] for each in (moved, moved + 60)])}
-    found = photos.follow(first, second, T)
-    assert np.allclose(found["keypoints"][0], moved) and np.array_equal(found["keypoints"][1], moved + 60)
-    assert found["followed"].tolist() == [True, False]
-    assert not photos.follow(first | {"keypoints": points[:0].reshape(0, 16, 2)}, second, T)["followed"].any()
-    twice = {key: np.stack((value[0], value[0])) for key, value in second.items()}
-    assert photos.follow(first, twice, T)["followed"].sum() == 1  # one partner, one follower
-    figure, axes = plt.subplots()
-    photos.keypoints(axes, found)
-    coloured, grey = (len(np.unique(dots.get_facecolor(), axis=0)) for dots in axes.collections)
-    assert coloured == 16 and grey == 1
-    plt.close(figure)
+def test_a_keypoints_colour_is_its_place_in_the_list():
+    _, axes = plt.subplots()
+    photos.keypoints(axes, {"keypoints": np.stack((ring((50, 40), 20), ring((20, 20), 9)[::-1])), "labels": [1, 2]})
+    first, second = (dots.get_facecolor() for dots in axes.collections)
+    assert np.array_equal(first, second) and len(np.unique(first, axis=0)) == 16
+    plt.close("all")
 
 
 def found_in(size) -> dict:
@@ -84,10 +70,10 @@ def test_a_picture_is_as_large_as_letters_can_be_read_on(tmp_path, size, drawn):
 
 def test_before_and_after_and_strips_have_a_legend(drawn):
     samples, classes = drawn
-    still = np.array([[1.0, 0, 0], [0, 1, 0]])
     columns = {"kaod": [found_in((128, 128)), found_in((128, 128))]}
-    figure = photos.before_and_after([(samples[0], samples[1])], columns, [still], classes)
-    assert said(figure.subfigs[-1]) == ["labelled box", "true outline", "upright box", *photos.FROM_POINTS]
+    figure = photos.before_and_after(samples[:2], columns, classes)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["as it is", "", "turned", ""]
+    assert said(figure) == ["labelled box", "true outline", "upright box", *photos.FROM_POINTS]
     figure = photos.strip(samples[0], {"0 steps": {0: ring((64, 64), 20)}}, classes)
     assert said(figure) == ["labelled box", *photos.FROM_POINTS]
     plt.close("all")
