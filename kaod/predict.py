@@ -216,7 +216,7 @@ def main() -> int:
         found = predictor.predict([photo], given.least)[0]
         rows += records(found, number, path.name if alike[path.name] == 1 else path.as_posix(), predictor)
         shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-        figure = photos.picture(to_pil_image((255 * photo).round().byte()), shown, predictor.classes)
+        figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
         charts.save(figure, given.out / name)
         plt.close(figure)
     files.write_json(given.out / "detections.json", rows)

@@ -20,7 +20,7 @@ import torch
 from kaod import params
 from kaod.evaluation import evaluate
 from kaod.figures import charts
-from kaod.figures.photos import before_and_after, best
+from kaod.figures.photos import best, grid
 from kaod.training import checkpoints
 
 charts.style(photos=True)
@@ -36,7 +36,9 @@ for name in models:
     columns[name] = [best(each, least) for each in evaluate.detect(detector, samples, 1)]
 
 # %%
-figure = before_and_after(samples, columns, upright.classes)
+rows = [(("as it is", "turned")[i % 2], [(sample, None), *((sample, found[i]) for found in columns.values())])
+        for i, sample in enumerate(samples)]
+figure = grid(rows, upright.classes, ["ground truth", *columns])
 charts.save(figure, profile.results / "what-it-sees.png")
 
 # %% [markdown]

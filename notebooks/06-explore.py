@@ -28,6 +28,8 @@ photos = sliders.paths(profile, own)
 
 # %% [markdown]
 # ## One turn
+#
+# Left: the photo as it is. Right: turned by `angle` degrees.
 
 # %%
 first = next(iter(models.values()))

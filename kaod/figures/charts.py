@@ -168,17 +168,6 @@ def ap_bars(metrics: dict[str, dict], title: str):
     return axes.figure
 
 
-def class_differences(metrics: dict[str, dict], first: str, second: str, kinds=("st", "rt")):
-    """AP50 of each class: one model's minus the other's, on each test set; at most 20 classes, the most frequent."""
-    names = pd.Series(metrics[first]["st"]["counts"]).nlargest(20).index
-    _, axes = plt.subplots(figsize=(8, 1 + 0.32 * len(names)))
-    for kind, marker in zip(kinds, "os"):
-        before, after = (pd.Series(metrics[model][kind]["classes"], dtype=float)[names] for model in (first, second))
-        axes.plot(after - before, names, marker, label=f"-{kind}")
-    axes.axvline(0, color=DARK, linewidth=1)
-    return finish(axes, xlabel=f"AP50 of {second} minus that of {first}", title="Differences by class")
-
-
 def results_table(metrics: dict[str, dict]) -> str:
     """COCO's AP and AP50 on each version of the test set, in Markdown, one row a model."""
     frame = pd.DataFrame(index=pd.Index(metrics, name="AP: COCO's, IoU .5 to .95; AP50: IoU .5"))

@@ -128,13 +128,12 @@ def soft_boxes(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness
 def two_views(image, P: torch.Tensor, P_T: torch.Tensor, T: torch.Tensor, o: torch.Tensor, smooth_l1: float = 0.1):
     """The two views, and the keypoint loss in points' order and matched; distances over √(box area)."""
     figure, panels = plt.subplots(2, 2, figsize=(9, 9.2))
-    for axes, seen, points, colour, place, name, title in (
-            (panels[0, 0], image, P, FIRST, o, "o", "the photo I, and keypoints P of location o"),
-            (panels[0, 1], view(image, T), P_T, SECOND, geometry.transform(T, o[None])[0], "T(o)",
-             "the second view T I: keypoints P$_T$ of location T(o)")):
-        show(axes, seen, title)
-        dots(axes, points, colour)
-        location(axes, place, name)
+    show(panels[0, 0], image, "the photo I, and keypoints P of location o")
+    dots(panels[0, 0], P, FIRST)
+    location(panels[0, 0], o, "o")
+    show(panels[0, 1], view(image, T), "the second view T I: keypoints P$_T$ of location T(o)")
+    dots(panels[0, 1], P_T, SECOND)
+    location(panels[0, 1], geometry.transform(T, o[None])[0], "T(o)")
     back = geometry.transform(geometry.inverse(T), P_T)  # equation 2
     box = geometry.enclosing(P)
     first, second = (points[None] / (box[2:] - box[:2]).prod().sqrt() for points in (P, back))
@@ -166,22 +165,29 @@ def masks(image, P: torch.Tensor, o: torch.Tensor, maps: dict[str, torch.Tensor]
     return figure
 
 
+def turned(axes, image, corners: np.ndarray, k: int, angle: float, title: str) -> dict[str, np.ndarray]:
+    """The photo turned by `angle` (degrees), with k keypoints on an object's outline and what follows from them; gives
+    the shapes (V, 2) by name, and the turned outline as "object"."""
+    T = motion(image, angle)
+    points = geometry.transform(T, on_outline(corners, k))
+    show(axes, view(image, T), title)
+    keypoints(axes, {"keypoints": points[None].numpy(), "labels": [1]}, 60)
+    return {"upright box": geometry.corners(geometry.enclosing(points)).numpy(),
+            "rotated box": geometry.rotated_boxes(points[None].numpy())[0][0],
+            "hull (mask)": geometry.hulls(points[None].numpy())[0],
+            "object": geometry.transform(T, torch.from_numpy(corners)).numpy()}
+
+
 def for_free(image, corners: np.ndarray, k: int, angles: tuple[float, ...]):
     """The upright box, the rotated box and the hull of the points, for the photo turned by each angle (degrees)."""
     figure, panels = plt.subplots(1, len(angles), figsize=(11, 4.9))
     for axes, angle in zip(panels, angles):
-        T = motion(image, angle)
-        truth = shapely.Polygon(geometry.transform(T, torch.from_numpy(corners)))
-        points = geometry.transform(T, on_outline(corners, k))
-        upright, several = geometry.corners(geometry.enclosing(points)), points[None].numpy()
-        show(axes, view(image, T), f"turned by {angle:g}°")
-        outline(axes, upright, FIRST, dashes=DASHES)
-        keypoints(axes, {"keypoints": several, "labels": [1]}, 60)
-        found = {"upright box": upright, "rotated box": geometry.rotated_boxes(several)[0][0],
-                 "hull (mask)": geometry.hulls(several)[0]}
-        ious = {words: shapely.intersection(area, truth).area / shapely.union(area, truth).area
-                for words, area in zip(found, map(shapely.Polygon, found.values()))}
-        axes.set_xlabel("\n".join(f"{words}: IoU {iou:.2f}" for words, iou in ious.items()))
+        found = turned(axes, image, corners, k, angle, f"turned by {angle:g}°")
+        outline(axes, found["upright box"], FIRST, dashes=DASHES)
+        areas = {words: shapely.Polygon(ring) for words, ring in found.items()}
+        truth = areas.pop("object")
+        axes.set_xlabel("\n".join(f"{words}: IoU {area.intersection(truth).area / area.union(truth).area:.2f}"
+                                  for words, area in areas.items()))
     legend(figure, "upright box", *FROM_POINTS)
     return figure
 
@@ -192,13 +198,10 @@ def idea(k: int = 16, angle: float = 40):
     The keypoints lie on the outline here. At most 880 × 330 pixels at the 80 dpi of `charts.style`.
     """
     image, corners = photo(236)
-    T, points = motion(image, angle), on_outline(corners, k)
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.1))
     show(panels[0], image, "a photo; labelled: an upright box")
-    labelled(panels[0], geometry.enclosing(points))
-    show(panels[1], image, f"KAOD: {k} keypoints that nobody labelled")
-    show(panels[2], view(image, T), f"the photo turned by {angle:g}°: they turn, too")
-    for axes, seen in zip(panels[1:], (points, geometry.transform(T, points))):
-        keypoints(axes, {"keypoints": seen[None].numpy(), "labels": [1]}, 60)
+    labelled(panels[0], geometry.enclosing(on_outline(corners, k)))
+    turned(panels[1], image, corners, k, 0, f"KAOD: {k} keypoints that nobody labelled")
+    turned(panels[2], image, corners, k, angle, f"the photo turned by {angle:g}°: they turn, too")
     legend(figure, "labelled box", *FROM_POINTS)
     return figure

@@ -6,11 +6,9 @@ import torch
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
-from PIL import Image
 from torchvision.ops import nms
 
 from .. import geometry
-from ..data.kinds import NAMES
 from .charts import COLOURS, DARK
 
 DASHES = (0, (4, 1.2))  # of upright boxes, so long that their colour is seen
@@ -104,51 +102,42 @@ def best(found: dict[str, np.ndarray], least: float, most: int = 8) -> dict[str,
     return {key: value[kept] for key, value in found.items()}
 
 
-def picture(image: Image.Image, found: dict[str, np.ndarray], classes: list[str], largest: int = 1280):
-    """One photo with its detections, and a legend of 26 pixels below, at 100 dpi.
+def picture(photos: list, all_found: list[dict], classes: list[str], largest: int = 1280):
+    """Photos of one size beside each other, each with its detections, and a legend of 26 pixels below, at 100 dpi.
 
     Pixel for pixel, but at least 480 pixels wide, and at most `largest` pixels a side: letters and lines keep their
     size, and on a larger picture nobody could read them.
     """
-    width, height = image.size
+    width, height = photos[0].size
     scale = min(max(1, 480 / width), largest / max(width, height))
-    wide, high, below = max(1, round(width * scale)), max(1, round(height * scale)), 26
-    figure = plt.figure(figsize=(wide / 100, (high + below) / 100), dpi=100, layout="none")
-    axes = figure.add_axes((0, below / (high + below), 1, high / (high + below)))
-    axes.imshow(image.resize((wide, high)) if scale < 1 else image, extent=(0, width, height, 0), aspect="auto")
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    detections(axes, found, classes)
-    legend(figure, "upright box", *(FROM_POINTS if "keypoints" in found else ()), loc="lower center", borderaxespad=0,
-           fontsize=8)
+    wide, high, below, gap = max(1, round(width * scale)), max(1, round(height * scale)), 26, 6
+    across, tall = (wide + gap) * len(photos) - gap, high + below
+    figure = plt.figure(figsize=(across / 100, tall / 100), dpi=100, layout="none")
+    for number, (image, found) in enumerate(zip(photos, all_found)):
+        axes = figure.add_axes((number * (wide + gap) / across, below / tall, wide / across, high / tall))
+        axes.imshow(image.resize((wide, high)) if scale < 1 else image, extent=(0, width, height, 0), aspect="auto")
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes.set_axis_off()
+        detections(axes, found, classes)
+    kinds = FROM_POINTS if any("keypoints" in found for found in all_found) else ()
+    legend(figure, "upright box", *kinds, loc="lower center", borderaxespad=0, fontsize=8)
     return figure
 
 
-def pair(photos: dict, both: list[dict], classes: list[str]):
-    """Two photos of one size, {title: PIL image}, beside each other, each with its detections."""
-    high = 4.5 * max(image.height / image.width for image in photos.values()) + 0.7  # inches: with titles and legend
-    figure, panels = plt.subplots(1, 2, figsize=(9, high), dpi=90, layout="none")
-    figure.subplots_adjust(0.005, 0.35 / high, 0.995, 1 - 0.35 / high, wspace=0.02)
-    for axes, (title, image), found in zip(panels, photos.items(), both):
-        show(axes, image, title)
-        detections(axes, found, classes, 40)
-    kinds = FROM_POINTS if any("keypoints" in found for found in both) else ()
-    legend(figure, "upright box", *kinds, loc="lower center", borderaxespad=0)
-    return figure
-
-
-def before_and_after(samples: list, columns: dict[str, list[dict]], classes: list[str]):
-    """Photos as they are and turned, by turns: the ground truth, and what each model finds. columns: {title: detections
-    of the photos}; where there are keypoints, they are drawn with rotated box and mask."""
-    figure, grid = plt.subplots(len(samples), 1 + len(columns), figsize=(11, 2.8 * len(samples) + 0.6))
-    for number, (panels, sample) in enumerate(zip(grid, samples)):
-        panels[0].set_ylabel("turned" if number % 2 else "as it is")
-        for axes, title in zip(panels, ("ground truth", *columns)):
-            show(axes, sample.image(), "" if number else title)
-        truth(panels[0], sample, classes)
-        for axes, found in zip(panels[1:], columns.values()):
-            detections(axes, found[number], classes, 60)
-    legend(figure, "labelled box", "true outline", "upright box", *FROM_POINTS)
+def grid(rows: list[tuple[str, list]], classes: list[str], titles=()):
+    """Photos in rows: [(the row's title, [(sample, what was found there, or None: what is true of it)])]; titles: those
+    of the columns."""
+    figure, panels = plt.subplots(len(rows), len(rows[0][1]), figsize=(11, 0.5 + 10.8 / len(rows[0][1]) * len(rows)),
+                                  squeeze=False)
+    for line, (title, cells) in zip(panels, rows):
+        line[0].set_ylabel(title)
+        for axes, (sample, found) in zip(line, cells):
+            show(axes, sample.image())
+            truth(axes, sample, classes) if found is None else detections(axes, found, classes, 60)
+    for axes, title in zip(panels[0], titles):
+        axes.set_title(title)
+    detected = ("upright box", *FROM_POINTS) if any(found for _, cells in rows for _, found in cells) else ()
+    legend(figure, "labelled box", "true outline", *detected or ("ignored object",))
     return figure
 
 
@@ -171,18 +160,4 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
             labelled(axes, sample.boxes[number])
             keypoints(axes, {"keypoints": found[number][None], "labels": sample.labels[number:number + 1]}, 34)
     legend(figure, "labelled box", *FROM_POINTS)
-    return figure
-
-
-def versions(sets: dict[str, list], classes: list[str]):
-    """The same photos in several versions of the test set, with what is true of them: one row a version. sets:
-    {version, a key of `kinds.NAMES`: samples}, equally many each."""
-    columns = max(map(len, sets.values()))
-    figure, grid = plt.subplots(len(sets), columns, figsize=(11, 0.4 + 10.6 / columns * len(sets)), squeeze=False)
-    for row, (kind, samples) in zip(grid, sets.items()):
-        for axes, sample in zip(row, samples):
-            show(axes, sample.image())
-            truth(axes, sample, classes)
-        row[0].set_title(f"-{kind}: {NAMES[kind]}", loc="left", fontweight="bold")
-    legend(figure, "labelled box", "true outline", "ignored object")
     return figure

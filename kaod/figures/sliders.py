@@ -58,7 +58,7 @@ def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, dow
     image, first = upright(predictor, photo, photo.stat().st_mtime_ns, least)
     turned = idea.view(image, idea.motion(image, angle, (right * image.width, down * image.height)))
     second = photos.best(predictor.predict([turned], least)[0], least)
-    figure = photos.pair({"as it is": image, f"turned by {angle:g}°": turned}, [first, second], predictor.classes)
+    figure = photos.picture([image, turned], [first, second], predictor.classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
     plt.close(figure)

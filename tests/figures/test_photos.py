@@ -19,8 +19,9 @@ def said(figure) -> list[str]:
 
 def test_versions_of_a_photo_are_titled_and_objects_named(drawn):
     samples, classes = drawn
-    figure = photos.versions({"st": samples[:2], "rt": samples[2:4]}, classes)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["-st: as it is", "", "-rt: rotated", ""]
+    figure = photos.grid([("-st: as it is", [(sample, None) for sample in samples[:2]]),
+                          ("-rt: rotated", [(sample, None) for sample in samples[2:4]])], classes)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["-st: as it is", "", "-rt: rotated", ""]
     assert said(figure) == ["labelled box", "true outline", "ignored object"]
     assert labels(figure.axes[0]) == [classes[label - 1] for label in samples[0].labels]
     assert np.asarray(figure.axes[0].images[0].get_array()).shape == (128, 128, 3)
@@ -46,10 +47,10 @@ def test_pictures_say_what_is_drawn_and_names_stand_over_the_points():
     found = found_in((100, 80))
     boxes_only = {key: found[key] for key in ("boxes", "labels", "scores")}
     image = Image.new("RGB", (100, 80))
-    assert said(photos.picture(image, boxes_only, ["a"])) == ["upright box"]
-    figure = photos.picture(image, found, ["a"])
+    assert said(photos.picture([image], [boxes_only], ["a"])) == ["upright box"]
+    figure = photos.picture([image], [found], ["a"])
     assert said(figure) == ["upright box", *photos.FROM_POINTS]
-    assert said(photos.pair({"one": image, "two": image}, [boxes_only, found], ["a"])) == said(figure)
+    assert said(photos.picture([image, image], [boxes_only, found], ["a"])) == said(figure)
     text, = figure.axes[0].texts
     assert text.get_text() == "a 0.90"
     assert text.get_zorder() > max(each.get_zorder() for each in figure.axes[0].collections)
@@ -62,7 +63,7 @@ def test_pictures_say_what_is_drawn_and_names_stand_over_the_points():
 @pytest.mark.parametrize("size, drawn", [((100, 80), (480, 384)), ((600, 400), (600, 400)), ((4000, 3000), (1280, 960)),
                                          ((300, 2560), (150, 1280))])
 def test_a_picture_is_as_large_as_letters_can_be_read_on(tmp_path, size, drawn):
-    charts.save(photos.picture(Image.new("RGB", size), found_in(size), ["a"]), tmp_path / "picture.png")
+    charts.save(photos.picture([Image.new("RGB", size)], [found_in(size)], ["a"]), tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (drawn[0], drawn[1] + 26)  # and a legend
     plt.close("all")
@@ -70,9 +71,10 @@ def test_a_picture_is_as_large_as_letters_can_be_read_on(tmp_path, size, drawn):
 
 def test_before_and_after_and_strips_have_a_legend(drawn):
     samples, classes = drawn
-    columns = {"kaod": [found_in((128, 128)), found_in((128, 128))]}
-    figure = photos.before_and_after(samples[:2], columns, classes)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["as it is", "", "turned", ""]
+    rows = [(title, [(sample, None), (sample, found_in((128, 128)))])
+            for title, sample in zip(("as it is", "turned"), samples)]
+    figure = photos.grid(rows, classes, ["ground truth", "kaod"])
+    assert [axes.get_title() for axes in figure.axes] == ["ground truth", "kaod", "", ""]
     assert said(figure) == ["labelled box", "true outline", "upright box", *photos.FROM_POINTS]
     figure = photos.strip(samples[0], {"0 steps": {0: ring((64, 64), 20)}}, classes)
     assert said(figure) == ["labelled box", *photos.FROM_POINTS]
