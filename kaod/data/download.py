@@ -81,7 +81,7 @@ def draw(profile: params.Profile) -> None:
 
 def sources(profile: params.Profile, name: str) -> list[Path]:
     """The files of a set that the user may change: annotations, and VOC's masks."""
-    return [profile.data / name] if profile.layout == "coco" else sum(voc.sources(profile.data, name), [])
+    return [profile.data / name] if profile.layout == "coco" else voc.sources(profile.data, name)
 
 
 def link(profile: params.Profile) -> None:
