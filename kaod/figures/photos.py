@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torchvision.ops import nms
 
 from .. import geometry
-from ..data.kinds import NAMES
+from ..data.warp import NAMES
 from .charts import COLOURS, DARK
 
 DASHES = (0, (4, 1.2))  # of upright boxes, so long that their colour is seen
@@ -206,7 +206,7 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
 
 def versions(sets: dict[str, list], classes: list[str]):
     """The same photos in several versions of the test set, with what is true of them: one row a version. sets:
-    {version, a key of `kinds.NAMES`: samples}, equally many each."""
+    {version, a key of `warp.NAMES`: samples}, equally many each."""
     columns = max(map(len, sets.values()))
     figure, grid = plt.subplots(len(sets), columns, figsize=(11, 0.4 + 10.6 / columns * len(sets)), squeeze=False)
     for row, (kind, samples) in zip(grid, sets.items()):

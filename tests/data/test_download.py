@@ -327,8 +327,7 @@ def test_a_users_own_copy_is_linked_and_watched(tmp_path, repository, drawn):
     assert (profile.folder / "source" / mask.relative_to(own)).resolve() == mask
     path = own / "s" / "Annotations" / linked.name
     path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
-    assert download.check(profile)["sets"]["s/train"]["annotations_md5"] != first["sets"]["s/train"][
-        "annotations_md5"]
+    assert download.check(profile)["sets"]["s/train"]["md5"] != first["sets"]["s/train"]["md5"]
     samples[0].path.with_name("x").touch()
     (own / "s" / "JPEGImages" / f"{samples[1].path.stem}.jpg").unlink()
     with pytest.raises(ValueError, match=f"{samples[1].path.stem}.jpg: not a readable photo .*No such file"):
