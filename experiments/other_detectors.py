@@ -13,7 +13,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 
 from kaod import model, params, train
-from kaod.data import datasets, kinds
+from kaod.data import datasets, warp
 from kaod.evaluation import evaluate, results
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     detector = build(given.name, profile, len(dataset.classes)).to(given.device)
     train.train(detector, profile, dataset.samples, device=given.device)
     detector.eval()
-    for kind in kinds.available(profile):
+    for kind in warp.available(profile):
         if kind == "rt-ellipse":
             continue
         tested = evaluate.test_set(profile, kind)

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from kaod import params
-from kaod.data.kinds import KINDS, turned
+from kaod.data.warp import KINDS, turned
 from kaod.figures.charts import markdown
 
 COLUMNS = {"model": "str", "seed": "int64", "figure": "str", "value": "float64"}

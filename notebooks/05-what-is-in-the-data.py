@@ -19,7 +19,7 @@ objects = 2
 from IPython.display import Markdown
 
 from kaod import params
-from kaod.data import datasets, kinds
+from kaod.data import datasets, warp
 from kaod.evaluation import evaluate
 from kaod.figures import charts
 from kaod.figures.photos import grid
@@ -27,7 +27,7 @@ from kaod.figures.photos import grid
 charts.style(photos=True)
 profile, _ = params.load(profile)
 training = datasets.load(profile, profile.train_sets)
-tests = {kind: evaluate.test_set(profile, kind).samples for kind in kinds.NAMES}
+tests = {kind: evaluate.test_set(profile, kind).samples for kind in warp.NAMES}
 
 # %% [markdown]
 # ## The same photos in each version

@@ -19,7 +19,7 @@ from layouts import write_voc
 from PIL import Image
 
 from kaod import ROOT, params, train
-from kaod.data import coco, datasets, files, kinds, shapes, voc
+from kaod.data import coco, datasets, files, shapes, voc, warp
 from kaod.evaluation import ap, evaluate
 from kaod.figures import notebooks
 
@@ -69,7 +69,7 @@ def check_results(folder: Path, profile: str):
     for model in ("fcos", "no-kpl", "kaod"):
         found = files.read_json(folder / "results" / profile / "details" / f"{model}.json")
         sweep = found.pop("sweep")
-        assert found.keys() - {"rt-ellipse"} == {"st", *kinds.KINDS} and len(sweep) == len(kinds.ANGLES)
+        assert found.keys() - {"rt-ellipse"} == {"st", *warp.KINDS} and len(sweep) == len(warp.ANGLES)
         assert all(0 <= each["AP50"] <= 1 and each["objects"] > 0 for each in found.values())
         summary = files.read_json(folder / "results" / profile / "metrics" / f"{model}.json")
         assert summary.keys() == SUMMARY and summary["AP50-rt"] == found["rt"]["AP50"]

@@ -16,7 +16,11 @@ from pycocotools import mask as rle
 
 from ..geometry import polygon, trace
 from . import files
-from .datasets import DataSet, Sample, box_fault, fault
+from .datasets import DataSet, Sample, check_box, fault
+
+NUMBER = (int, float)
+FORM = {"images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER}, "annotations": {},
+        "categories": {"id": int, "name": str}}
 
 
 def photo_folder(root: Path, name: str) -> Path:
@@ -29,15 +33,17 @@ def photo_folder(root: Path, name: str) -> Path:
 
 
 def parse(path: Path) -> dict:
-    """A file's content, its outer form checked. Raises ValueError that names the file."""
+    """A file's content, the form of its images and categories checked. Raises ValueError that names the file."""
     content = files.read_json(path)
-    lists = [content.get(key) for key in ("images", "annotations", "categories")] if isinstance(content, dict) else [0]
-    if not all(isinstance(each, list) and all(isinstance(item, dict) for item in each) for each in lists):
-        raise ValueError(f"{path}: not a COCO annotation file (expected lists of images, annotations and categories)")
-    if not all(isinstance(item.get("id"), int) and isinstance(item.get("name"), str) for item in lists[2]):
-        raise ValueError(f"{path}: a category without a whole number as id and a text as name")
-    if not all(isinstance(item.get("id"), (int, str)) for item in lists[0]):
-        raise ValueError(f"{path}: an image whose id is neither a number nor text")
+    for key, form in FORM.items():
+        items = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ValueError(f"{path}: not a COCO annotation file (expected lists of images, annotations, categories)")
+        for item in items:
+            wrong = [name for name, kind in form.items() if not isinstance(item.get(name), kind)]
+            if wrong:
+                raise ValueError(f"{path}: an entry of its {key} is broken: {wrong[0]} is {item.get(wrong[0])!r} in "
+                                 f"{item}")
     return content
 
 
@@ -77,22 +83,24 @@ def encode(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": found["counts"].decode()}
 
 
+def rings(area: shapely.Geometry) -> list[np.ndarray]:
+    """The outer outlines (V, 2) of polygons, open."""
+    return [shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(area)]
+
+
 def outlines(item: dict, size: tuple[int, int]) -> list[np.ndarray]:
     """An annotation's outlines (V, 2) from COCO's polygons, or traced from its run-length mask; none of a crowd's mask.
 
     Raises ValueError where a polygon has half a point, or one that is nowhere, or where the mask is not the photo's.
     """
     segmentation = item.get("segmentation")
-    if isinstance(segmentation, list):
-        parts = [np.array(part, np.float64) for part in segmentation]
-        if not all(part.ndim == 1 and len(part) % 2 == 0 and np.isfinite(part).all() for part in parts):
-            raise ValueError("a polygon of its segmentation is not a list of an even number of finite coordinates")
-        return [part.reshape(-1, 2) for part in parts]
-    if not isinstance(segmentation, dict):
-        return []
-    mask = decode(segmentation, size)
-    return [] if item.get("iscrowd", 0) else [
-        shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(trace(mask))]
+    if isinstance(segmentation, dict):
+        mask = decode(segmentation, size)
+        return [] if item.get("iscrowd", 0) else rings(trace(mask))
+    parts = [np.array(part, np.float64) for part in segmentation or []]
+    if not all(part.ndim == 1 and len(part) % 2 == 0 and np.isfinite(part).all() for part in parts):
+        raise ValueError("a polygon of its segmentation is not a list of an even number of finite coordinates")
+    return [part.reshape(-1, 2) for part in parts]
 
 
 def read(path: Path, photos: Path, category_ids: list[int], faults: list[str] | None = None) -> list[Sample]:
@@ -103,56 +111,35 @@ def read(path: Path, photos: Path, category_ids: list[int], faults: list[str] | 
     such line is raised as a ValueError.
     """
     content = parse(path)
-    labels = {category: index + 1 for index, category in enumerate(category_ids)}
-    images = {}
+    labels = {category: label for label, category in enumerate(category_ids, 1)}
+    images, objects = {}, {}
     for image in content["images"]:
-        if image["id"] in images:
-            fault(faults, f"{path}: image id {image['id']!r} occurs twice, for {images[image['id']].get('file_name')} "
-                          f"and {image.get('file_name')}")
-        else:
-            images[image["id"]] = image
-    by_image: dict[int | str, list] = {number: [] for number in images}
+        first = images.setdefault(image["id"], image)
+        if first is not image:
+            fault(faults, f"{path}: image id {image['id']!r} occurs twice, for {first['file_name']} and "
+                          f"{image['file_name']}")
+        objects[image["id"]] = []
     for item in content["annotations"]:
-        image, number = item.get("image_id"), item.get("id")
-        known = isinstance(image, (int, str)) and isinstance(item.get("category_id"), int)
-        if not known or image not in by_image or item["category_id"] not in labels:
-            fault(faults, f"{path}: annotation {number} names an unknown image or category")
-            continue
         try:
-            size = images[image].get("width"), images[image].get("height")
-            x, y, width, height = map(float, item["bbox"])
-            float(item.get("area", 0))
-            wrong = box_fault((x, y, x + width, y + height), size)
-            parts = [] if wrong else outlines(item, size)
-        except ValueError as error:
-            wrong = str(error)
-        except (KeyError, TypeError) as error:
-            wrong = f"it or its image is broken: {type(error).__name__} {error}"
-        if wrong:
-            fault(faults, f"{path}: annotation {number}: {wrong}")
-        else:
-            by_image[image].append((item, parts))
+            if item.get("image_id") not in images or item.get("category_id") not in labels:
+                raise ValueError("it names an unknown image or category")
+            image, (x, y, width, height) = images[item["image_id"]], map(float, item["bbox"])
+            size, box = (int(image["width"]), int(image["height"])), (x, y, x + width, y + height)
+            check_box(box, size)
+            ignore, mask = bool(item.get("iscrowd", 0) or item.get("difficult", 0)), item.get("segmentation")
+            objects[image["id"]].append((
+                (box, labels[item["category_id"]], ignore, outlines(item, size)),
+                float(item.get("area", width * height)), mask if ignore and isinstance(mask, dict) else None))
+        except (KeyError, TypeError, ValueError) as error:
+            said = error if isinstance(error, ValueError) else f"it is broken: {type(error).__name__} {error}"
+            fault(faults, f"{path}: annotation {item.get('id')}: {said}")
     samples = []
     for number, image in images.items():
-        try:
-            samples.append(_sample(image, by_image[number], photos, labels))
-        except (KeyError, TypeError, ValueError) as error:
-            fault(faults, f"{path}: image {number} is broken: {type(error).__name__} {error}")
+        rows, areas, masks = zip(*objects[number]) if objects[number] else ((), (), ())
+        samples.append(Sample.of(
+            photos / image["file_name"], (int(image["width"]), int(image["height"])), rows, id=number,
+            areas=np.array(areas), crowds={index: mask for index, mask in enumerate(masks) if mask}))
     return samples
-
-
-def _sample(image: dict, objects: list[tuple[dict, list]], photos: Path, labels: dict[int, int]) -> Sample:
-    items = [item for item, _ in objects]
-    boxes = np.array([item["bbox"] for item in items], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    ignore = [bool(item.get("iscrowd", 0) or item.get("difficult", 0)) for item in items]
-    return Sample(
-        photos / image["file_name"], (int(image["width"]), int(image["height"])), boxes.astype(np.float32),
-        np.array([labels[item["category_id"]] for item in items], np.int64), np.array(ignore, bool),
-        [parts for _, parts in objects], image["id"],
-        np.array([item.get("area", (x2 - x1) * (y2 - y1)) for item, (x1, y1, x2, y2) in zip(items, boxes)], np.float64),
-        {index: item["segmentation"] for index, item in enumerate(items)
-         if ignore[index] and isinstance(item.get("segmentation"), dict)})
 
 
 def load(path: Path, photos: Path) -> DataSet:
@@ -173,19 +160,16 @@ def to_coco(dataset: DataSet, photos: Path | None = None) -> dict:
         for index, (box, label, ignore, parts) in enumerate(zip(
                 np.round(sample.boxes.astype(float), 3), sample.labels, sample.ignore, sample.polygons)):
             x, y, width, height = np.round((*box[:2], *(box[2:] - box[:2])), 3).tolist()
-            if sample.areas is not None:
-                area = float(sample.areas[index])
-            else:
-                area = polygon(parts).area if parts else width * height
+            area = polygon(parts).area if parts else width * height
             crowd = sample.crowds.get(index)
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image_id, "category_id": dataset.category_ids[label - 1],
-                "bbox": [x, y, width, height], "area": area, "iscrowd": int(ignore),
-                "difficult": int(ignore and not crowd),
+                "bbox": [x, y, width, height], "area": area if sample.areas is None else float(sample.areas[index]),
+                "iscrowd": int(ignore), "difficult": int(ignore and not crowd),
                 "segmentation": crowd or [part.flatten().tolist() for part in parts if len(part) >= 3]})
+    names = zip(dataset.category_ids, dataset.classes)
     return {"images": images, "annotations": annotations,
-            "categories": [{"id": number, "name": name}
-                           for number, name in zip(dataset.category_ids, dataset.classes)]}
+            "categories": [{"id": number, "name": name} for number, name in names]}
 
 
 def write(path: Path, dataset: DataSet, photos: Path) -> None:

@@ -36,6 +36,13 @@ class Sample:
     areas: np.ndarray | None = None
     crowds: dict[int, dict] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, path: Path, size: tuple[int, int], objects, **more) -> "Sample":
+        """From a row for each object: (box, label, ignore, outlines)."""
+        boxes, labels, ignore, polygons = zip(*objects) if objects else ((), (), (), ())
+        return cls(path, size, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64),
+                   np.array(ignore, bool), list(polygons), **more)
+
     def image(self) -> Image.Image:
         """The photo in RGB, unturned (COCO's annotations ignore EXIF orientation, and so do VOC's).
 
@@ -115,15 +122,13 @@ def fault(faults: list[str] | None, message: str) -> None:
     faults.append(message)
 
 
-def box_fault(box, size: tuple[int, int]) -> str:
-    """What is wrong with a box (x1, y1, x2, y2), if anything: less than half of it is in the photo, or no area.
-
-    A box that reaches a little over the edge is common, and stays as it is.
-    """
+def check_box(box, size: tuple[int, int]) -> None:
+    """Raises ValueError for a box (x1, y1, x2, y2) without area, or of which less than half is in the photo (a little
+    over its edge is common)."""
     x1, y1, x2, y2 = box
     if not (x2 > x1 and y2 > y1):
-        return f"its box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area"
+        raise ValueError(f"its box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area")
     inside = max(0, min(x2, size[0]) - max(x1, 0)) * max(0, min(y2, size[1]) - max(y1, 0))
     if inside < (x2 - x1) * (y2 - y1) / 2:
-        return f"its box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies outside the photo of {size[0]}×{size[1]} pixels"
-    return ""
+        raise ValueError(f"its box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies outside the photo of {size[0]}×{size[1]} "
+                         "pixels")

@@ -8,7 +8,7 @@ which all later stages read, and manifest.json, what was found.
 """
 
 import argparse
-import hashlib
+import itertools
 import shutil
 import sys
 import tempfile
@@ -36,20 +36,19 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
     if profile.name not in archives:
         raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead: "
                          f"`-S {profile.name}.root=FOLDER`")
-    wanted = []
+    wanted, needed, largest = [], 0, 0
+    profile.folder.mkdir(parents=True, exist_ok=True)
     for archive in archives[profile.name]:
         marker = profile.folder / f".unpacked-{archive['md5']}"
         path = profile.folder / archive["url"].rsplit("/", 1)[-1]
         if marker.exists():
             path.unlink(missing_ok=True)  # the earlier run was stopped just before it did
-        else:
-            wanted.append((archive, marker, path))
-    profile.folder.mkdir(parents=True, exist_ok=True)
+            continue
+        wanted.append((archive, marker, path))
+        needed += archive["size"] - size_of(path) - size_of(path.with_name(f"{path.name}.part"))
+        largest = max(largest, archive["size"])
     # each archive goes when it is unpacked, and photos hardly shrink: room for all, and for the largest once more
-    sizes = [archive["size"] for archive, _, _ in wanted]
-    needed = sum(sizes) + max(sizes, default=0) - sum(
-        size_of(path) + size_of(path.with_name(f"{path.name}.part")) for _, _, path in wanted)
-    free = shutil.disk_usage(profile.folder).free
+    needed, free = needed + largest, shutil.disk_usage(profile.folder).free
     if free < needed:
         raise ValueError(f"{profile.folder}: {len(wanted)} archives to fetch and unpack need {needed / 1e9:.1f} GB; "
                          f"{free / 1e9:.1f} GB are free")
@@ -67,21 +66,15 @@ def draw(profile: params.Profile) -> None:
 
     Raises ValueError where there is a download, which it would replace: drawn photos can be drawn again.
     """
-    for marker in (".unpacked-*", "*.part"):
-        for path in profile.folder.glob(marker):
-            raise ValueError(f"{profile.folder}: holds a download ({path.name}), which would be lost; please move that "
-                             "folder away")
+    for path in (*profile.folder.glob(".unpacked-*"), *profile.folder.glob("*.part")):
+        raise ValueError(f"{profile.folder}: holds a download ({path.name}), which would be lost; please move that "
+                         "folder away")
     profile.folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=profile.folder.parent) as temporary:
         drawn = Path(temporary) / "drawn"
         shapes.write(drawn, profile.draw, profile.train_sets + profile.test_sets)
         shutil.rmtree(profile.folder, ignore_errors=True)  # of links it takes away the links alone
         drawn.rename(profile.folder)
-
-
-def sources(profile: params.Profile, name: str) -> list[Path]:
-    """The files of a set that the user may change: annotations, and VOC's masks."""
-    return [profile.data / name] if profile.layout == "coco" else sum(voc.sources(profile.data, name), [])
 
 
 def link(profile: params.Profile) -> None:
@@ -92,11 +85,10 @@ def link(profile: params.Profile) -> None:
     has. Raises ValueError, with nothing touched, where the copy is in datasets/<profile>/ or around it, or something
     else than links is in source/.
     """
-    folder = profile.folder
+    folder, links = profile.folder, profile.folder / "source"
     if profile.data.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(profile.data):
         raise ValueError(f"params.yaml: {profile.name}.root: {profile.data} is, lies in or holds {folder}, where links "
                          "to your own copy are made; please move the copy elsewhere")
-    links = folder / "source"
     for path in links.rglob("*"):
         if not path.is_symlink() and not path.is_dir():
             raise ValueError(f"{links}: holds files that are no links to your own copy ({path.relative_to(links)}); "
@@ -105,7 +97,7 @@ def link(profile: params.Profile) -> None:
         links.unlink()
     shutil.rmtree(links, ignore_errors=True)
     for name in profile.train_sets + profile.test_sets:
-        for path in sources(profile, name):
+        for path in [profile.data / name] if profile.layout == "coco" else voc.sources(profile.data, name):
             place = links / path.relative_to(profile.data)
             place.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file() and not place.is_symlink():  # `check` names what is missing
@@ -134,53 +126,52 @@ def unreadable(sample: Sample) -> str:
         return str(error)
 
 
-def read(profile: params.Profile, name: str, classes: DataSet, faults: list[str]) -> list[Sample]:
-    """What can be used of a set in the user's layout: every annotation checked and every photo decoded, so that no
-    training stops at a broken file in its middle. faults: takes one line for each thing that is wrong."""
+def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) -> DataSet:
+    """What can be used of a set in the user's layout, as `empty` with samples: every annotation checked and every photo
+    decoded, so that no training stops at a broken file in its middle. faults: takes one line for each fault."""
     if profile.layout == "voc":
-        samples = voc.read(profile.data, name, classes.classes, faults)
+        samples = voc.read(profile.data, name, empty.classes, faults)
     else:
-        samples = coco.read(profile.data / name, coco.photo_folder(profile.data, name), classes.category_ids, faults)
+        samples = coco.read(profile.data / name, coco.photo_folder(profile.data, name), empty.category_ids, faults)
     with ThreadPoolExecutor() as threads:  # Pillow decodes without Python's lock
         wrong = list(tqdm(threads.map(unreadable, samples), f"checking {name}", len(samples), disable=None))
-    faults += [message for message in wrong if message]
-    return [sample for sample, message in zip(samples, wrong) if not message]
+    faults += filter(None, wrong)
+    return replace(empty, samples=[sample for sample, message in zip(samples, wrong) if not message])
 
 
 def check(profile: params.Profile) -> dict:
     """Writes the sets, and returns the manifest: {"categories": [{"id", "name"}], "faults": [line, …],
-    "sets": {name: {"photos", "bytes", "objects", "annotations_md5"}}}.
+    "sets": {name: {"photos", "bytes", "objects", "md5"}}}, md5 that of the file written.
 
     Raises ValueError that lists what is wrong, and leaves the sets as they were. With `skip_bad` that is reported and
     left out. Either way faults.txt beside the manifest has all of it.
     """
-    found, faults, sets, manifest = categories(profile), [], {}, {}
+    found, faults, sets = categories(profile), [], {}
     empty = DataSet([item["name"] for item in found], [item["id"] for item in found], [])
     for names in (profile.train_sets, profile.test_sets):
-        count = 0
+        numbers = itertools.count(1)
         for name in names:
-            samples = read(profile, name, empty, faults)
+            sets[name] = read(profile, name, empty, faults)
             if profile.layout == "voc":  # which has no numbers
-                samples = [replace(sample, id=number) for number, sample in enumerate(samples, count + 1)]
-                count += len(samples)
-            sets[name] = replace(empty, samples=samples)
-            hashed = hashlib.md5()
-            for path in sources(profile, name):
-                hashed.update(path.read_bytes() if path.is_file() else b"")
-            manifest[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
-                              "objects": sum(len(sample.labels) for sample in samples),
-                              "annotations_md5": hashed.hexdigest()}
+                sets[name] = replace(empty, samples=[
+                    replace(sample, id=next(numbers)) for sample in sets[name].samples])
     ids = [sample.id for name in profile.test_sets for sample in sets[name].samples]
     if len(set(ids)) < len(ids):
         raise ValueError(f"{profile.data}: an image id occurs twice in {', '.join(profile.test_sets)}; ids must be "
                          "unique")
-    _report(profile, faults := list(dict.fromkeys(faults)))  # a photo may be in two sets
+    faults = list(dict.fromkeys(faults))  # a photo may be in two sets
+    report(profile, faults)
+    manifest = {}
     for name, dataset in sets.items():
-        coco.write(set_file(profile, name), dataset, profile.data)
+        path, samples = set_file(profile, name), dataset.samples
+        coco.write(path, dataset, profile.data)
+        manifest[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
+                          "objects": sum(len(sample.labels) for sample in samples), "md5": files.digest(path)}
     return {"categories": found, "sets": manifest, "faults": faults}
 
 
-def _report(profile: params.Profile, faults: list[str]) -> None:
+def report(profile: params.Profile, faults: list[str]) -> None:
+    """Leaves the faults in faults.txt, and prints the first 20; without `skip_bad` it raises them as a ValueError."""
     listing = profile.folder / "faults.txt"
     listing.unlink(missing_ok=True)
     if not faults:

@@ -26,33 +26,22 @@ def _ring(radii, start=-90.0) -> np.ndarray:
     return np.stack((np.cos(angles), np.sin(angles)), 1) * np.asarray(radii)[:, None]
 
 
-def _drop() -> np.ndarray:
-    """16 corners: a tip on top of a round body."""
-    t = np.arange(16) * 2 * math.pi / 16
-    return np.stack((0.75 * np.sin(t) * np.sin(t / 2) ** 1.5, -np.cos(t)), 1)
-
-
 def _crescent() -> np.ndarray:
-    """20 corners: an outer arc of 11, and back along an inner arc of 9."""
-    outer = np.radians(np.linspace(50, 310, 11))
-    inner = np.linspace(310, 50, 11)[1:-1]
+    """An outer arc of 11 corners, and back along an inner arc of 9."""
+    outer, inner = np.radians(np.linspace(50, 310, 11)), np.linspace(310, 50, 11)[1:-1]
     inner = np.radians(180 + (inner - 180) * 0.93)
     return np.concatenate((np.stack((np.cos(outer), np.sin(outer)), 1),
                            np.stack((0.35 + 0.72 * np.cos(inner), 0.80 * np.sin(inner)), 1)))
 
 
-def _gear() -> np.ndarray:
-    """32 corners: eight teeth of four."""
-    return _ring(np.tile([1.0, 1.0, 0.7, 0.7], 8), start=-95.6)
-
-
+TURN = np.arange(16) * 2 * math.pi / 16
 OUTLINES = {  # name: corners in a frame of about [-1, 1], upright; listed by name, as VOC's classes are
     "crescent": _crescent(),  # 20 corners, one mirror axis
     "cross": np.array([(-.25, -1), (.25, -1), (.25, -.45), (.75, -.45), (.75, .05), (.25, .05), (.25, 1), (-.25, 1),
                        (-.25, .05), (-.75, .05), (-.75, -.45), (-.25, -.45)]),  # 12, one mirror axis
-    "drop": _drop(),  # 16, one mirror axis
+    "drop": np.stack((0.75 * np.sin(TURN) * np.sin(TURN / 2) ** 1.5, -np.cos(TURN)), 1),  # 16, one mirror axis
     "ellipse": _ring(np.ones(24)) * (0.5, 1.0),  # 24, two mirror axes
-    "gear": _gear(),  # 32, turns into itself by 45°
+    "gear": _ring(np.tile([1.0, 1.0, 0.7, 0.7], 8), start=-95.6),  # 32, turns into itself by 45°
     "l": np.array([(-.6, -1), (-.1, -1), (-.1, .5), (.6, .5), (.6, 1), (-.6, 1)]),  # 6, no symmetry
     "star": _ring(np.tile([1.0, 0.42], 5)),  # 10, turns into itself by 72°
 }
@@ -62,9 +51,10 @@ def _colour(rng, hue: float | None = None) -> np.ndarray:
     """A colour around a hue, or a greyish one of any hue. Objects have a typical colour, as bananas do, but stray
     from it so far that colour alone does not tell the classes apart."""
     if hue is None:
-        return 255 * np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.35), rng.uniform(0.25, 0.9)))
-    return 255 * np.array(colorsys.hsv_to_rgb((hue + rng.normal(0, 0.07)) % 1, rng.uniform(0.5, 1),
-                                              rng.uniform(0.5, 0.95)))
+        hsv = rng.uniform(), rng.uniform(0, 0.35), rng.uniform(0.25, 0.9)
+    else:
+        hsv = (hue + rng.normal(0, 0.07)) % 1, rng.uniform(0.5, 1), rng.uniform(0.5, 0.95)
+    return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
 
 def _texture(rng, size: int, colour) -> Image.Image:
@@ -91,10 +81,8 @@ def _object(rng, size: int) -> tuple[int, np.ndarray]:
     outline = list(OUTLINES.values())[label]
     angle = math.radians(rng.uniform(-30, 30))
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    points = outline * rng.uniform(0.85, 1.15, 2) @ turn
-    points = points * extent / 2
-    low, high = points.min(0), points.max(0)
-    return label + 1, points - low + rng.uniform(0, np.maximum(size - (high - low), 1))
+    points = outline * rng.uniform(0.85, 1.15, 2) @ turn * extent / 2
+    return label + 1, points - points.min(0) + rng.uniform(0, np.maximum(size - np.ptp(points, 0), 1))
 
 
 def draw(rng, size: int):
@@ -113,20 +101,16 @@ def draw(rng, size: int):
             start = rng.uniform(0, 360)
             canvas.arc([*(place - reach), *(place + reach)], start, start + rng.uniform(60, 200), colour, 2 * SCALE)
     labels, outlines, areas = [], [], []
-    wanted = int(rng.integers(1, 5))
-    for _ in range(20):
-        if len(labels) == wanted:
-            break
+    wanted, tries = int(rng.integers(1, 5)), 20
+    while len(labels) < wanted and tries:
+        tries -= 1
         label, points = _object(rng, size)
         area = polygon([points])
         # partly overlapping, but at least 65 % of each object stays visible
-        covered = [area.intersection(other).area / other.area for other in areas]
-        if any(share > 0.35 for share in covered) or any(
-                area.intersection(other).area > 0.5 * area.area for other in areas):
+        if any(area.intersection(other).area > min(0.35 * other.area, 0.5 * area.area) for other in areas):
             continue
         stencil = Image.new("L", image.size)
-        drawn = [tuple(point) for point in points * SCALE]
-        ImageDraw.Draw(stencil).polygon(drawn, 255)
+        ImageDraw.Draw(stencil).polygon([tuple(point) for point in points * SCALE], 255)
         image.paste(_texture(rng, size, _colour(rng, label / len(OUTLINES))), mask=stencil)
         labels.append(label)
         outlines.append(points)
@@ -140,18 +124,14 @@ def draw(rng, size: int):
 def write(folder, settings, sets: list[str]) -> None:
     """Draws `settings.train` photos into the set sets[0] and `settings.test` into sets[1], below `folder`, in COCO's
     layout."""
-    folder = Path(folder)
     classes = list(OUTLINES)
     for number, (name, count) in enumerate(zip(sets, (settings.train, settings.test))):
-        photos, samples = coco.photo_folder(folder, name), []
+        photos, samples = coco.photo_folder(Path(folder), name), []
         photos.mkdir(parents=True)
         for index in tqdm(range(count), f"drawing {name}", disable=None):
-            rng = np.random.default_rng([settings.seed, number, index])
-            image, labels, outlines = draw(rng, settings.size)
-            boxes = np.array([np.concatenate((points.min(0), points.max(0))) for points in outlines], np.float32)
-            samples.append(Sample(
-                photos / f"{number}{index:05d}.jpg", image.size, np.round(boxes.reshape(-1, 4), 2),
-                np.array(labels, np.int64), np.zeros(len(labels), bool),
-                [[np.round(points, 2)] for points in outlines], index + 1))
+            image, labels, outlines = draw(np.random.default_rng([settings.seed, number, index]), settings.size)
+            boxes = [np.array((points.min(0), points.max(0)), np.float32).ravel().round(2) for points in outlines]
+            rows = [(box, label, False, [points.round(2)]) for box, label, points in zip(boxes, labels, outlines)]
+            samples.append(Sample.of(photos / f"{number}{index:05d}.jpg", image.size, rows, id=index + 1))
             image.save(samples[-1].path, quality=95)
-        coco.write(folder / name, DataSet(classes, list(range(1, len(classes) + 1)), samples), photos)
+        coco.write(Path(folder, name), DataSet(classes, list(range(1, len(classes) + 1)), samples), photos)

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import shapely
 from defusedxml import ElementTree
 from PIL import Image
 
 from ..geometry import trace
-from .datasets import Sample, box_fault, fault
+from .coco import rings
+from .datasets import Sample, check_box, fault
 
 VOID = 255  # the rim between objects, which belongs to none
 
@@ -32,12 +32,11 @@ def listed(root: Path, name: str) -> tuple[Path, Path, list[str]]:
     return root / folder, listing, stems
 
 
-def sources(root: Path, name: str) -> tuple[list[Path], list[Path]]:
-    """The files that say what is in a set: its list and annotations, and the masks that there are."""
+def sources(root: Path, name: str) -> list[Path]:
+    """The files that say what is in a set: its list, annotations and masks, whether they are there or not."""
     folder, listing, stems = listed(root, name)
-    masks = [folder / "SegmentationObject" / f"{stem}.png" for stem in stems]
-    return [listing, *(folder / "Annotations" / f"{stem}.xml" for stem in stems)], [
-        path for path in masks if path.is_file()]
+    return [listing, *(folder / "Annotations" / f"{stem}.xml" for stem in stems),
+            *(folder / "SegmentationObject" / f"{stem}.png" for stem in stems)]
 
 
 def parse(path: Path):
@@ -88,8 +87,7 @@ def outlines(path: Path) -> dict[int, list[np.ndarray]]:
         raise ValueError(f"{path}: not a readable mask ({error})") from None
     if values.ndim != 2:
         raise ValueError(f"{path}: expected one channel of instance numbers, got shape {values.shape}")
-    return {int(value): [shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(
-        trace(values == value))] for value in np.unique(values) if value not in (0, VOID)}
+    return {int(value): rings(trace(values == value)) for value in np.unique(values) if value not in (0, VOID)}
 
 
 def read(root: Path, name: str, classes: list[str], faults: list[str] | None = None) -> list[Sample]:
@@ -115,19 +113,14 @@ def read(root: Path, name: str, classes: list[str], faults: list[str] | None = N
             continue
         namesakes = photos.get(stem, [photo])  # a photo has its annotation's name; a <filename> may be out of date
         photo = photo if photo in namesakes else namesakes[0]
-        kept = []
-        for number, (kind, _, box) in enumerate(objects, 1):
-            wrong = box_fault(box, size) if kind in classes else (
-                f"class {kind!r} is not among those of the training sets: {', '.join(classes)}")
-            if wrong:
-                fault(faults, f"{path}: object {number} ({kind}): {wrong}")
-            else:
-                kept.append(number)
-        objects = [objects[number - 1] for number in kept]
-        samples.append(Sample(
-            folder / "JPEGImages" / photo, size,
-            np.array([box for _, _, box in objects], np.float32).reshape(-1, 4),
-            np.array([classes.index(kind) + 1 for kind, _, _ in objects], np.int64),
-            np.array([difficult for _, difficult, _ in objects], bool),
-            [traced.get(number, []) for number in kept]))
+        rows = []
+        for number, (kind, difficult, box) in enumerate(objects, 1):
+            try:
+                if kind not in classes:
+                    raise ValueError(f"class {kind!r} is not among those of the training sets: {', '.join(classes)}")
+                check_box(box, size)
+                rows.append((box, classes.index(kind) + 1, difficult, traced.get(number, [])))
+            except ValueError as error:
+                fault(faults, f"{path}: object {number} ({kind}): {error}")
+        samples.append(Sample.of(folder / "JPEGImages" / photo, size, rows))
     return samples

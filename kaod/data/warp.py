@@ -28,35 +28,42 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from .. import params
-from ..geometry import corners, ellipse_boxes, largest_crop, polygon, rigid, trace, transform, warp_images
+from ..geometry import corners, ellipse_boxes, enclosing, largest_crop, polygon, rigid, trace, transform, warp_images
 from . import coco, datasets, files
-from .kinds import ANGLES, KINDS, NAMES, turned
+
+KINDS = ("rt", "cr", "tr")
+NAMES = {"st": "as it is", "rt": "rotated", "cr": "cropped like -rt", "tr": "shifted"}
+ANGLES = tuple(range(-90, 91, 15))  # degrees: the sweep
 
 
-def turn_map(size: tuple[int, int], angle: float, crop: float) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The map (2, 3) that turns a photo of `size` (w, h) by `angle` about its centre and cuts what a turn by `crop`
-    leaves without empty border; and the new size."""
-    fits = [math.floor(side + 1e-6) for side in largest_crop(*size, crop)]
-    # an even margin, so that -cr cuts whole pixels
-    width, height = (max(1, fit - (side - fit) % 2) for side, fit in zip(size, fits))
-    whole = torch.tensor(size, dtype=torch.float64)
-    margin = (whole - torch.tensor([width, height])) / 2
-    return rigid(torch.tensor(angle, dtype=torch.float64), -margin, whole / 2), (width, height)
+def turned(angle: int) -> str:
+    """The sweep's kind for an angle in degrees."""
+    return f"turn{angle:+d}"
+
+
+def available(profile: params.Profile) -> list[str]:
+    """What there is to be evaluated on: -st, and what this stage has written."""
+    found = [*KINDS, "rt-ellipse", *map(turned, ANGLES)]
+    return ["st", *(kind for kind in found if (profile.runs / "warped" / f"{kind}.json").is_file())]
 
 
 def draw_map(kind: str, size: tuple[int, int], rng, settings: params.Warp) -> tuple[torch.Tensor, tuple[int, int]]:
     """A map (2, 3) from a photo of `size` (w, h) to the new one, and the new one's size; random, but for the sweep."""
     if kind.startswith("turn"):
-        angle = float(kind.removeprefix("turn"))
-        return turn_map(size, angle, angle)
-    width, height = size
-    angle = rng.uniform(-settings.angle, settings.angle)
-    shift = rng.uniform(-settings.shift, settings.shift, 2)
+        angle = crop = float(kind.removeprefix("turn"))
+    else:
+        crop = rng.uniform(-settings.angle, settings.angle)
+        angle = crop if kind == "rt" else 0.0
     if kind == "tr":  # whole pixels, so that nothing is resampled
-        dx, dy = round(shift[0] * width), round(shift[1] * height)
+        dx, dy = (round(share * side) for share, side in zip(rng.uniform(-settings.shift, settings.shift, 2), size))
         return torch.tensor([[1, 0, min(dx, 0)], [0, 1, min(dy, 0)]], dtype=torch.float64), (
-            max(1, width - abs(dx)), max(1, height - abs(dy)))
-    return turn_map(size, angle if kind == "rt" else 0.0, angle)
+            max(1, size[0] - abs(dx)), max(1, size[1] - abs(dy)))
+    # what a turn by `crop` leaves without empty border, with an even margin, so that -cr cuts whole pixels
+    fits = [math.floor(side + 1e-6) for side in largest_crop(*size, crop)]
+    width, height = (max(1, fit - (side - fit) % 2) for side, fit in zip(size, fits))
+    whole = torch.tensor(size, dtype=torch.float64)
+    margin = (whole - torch.tensor([width, height])) / 2
+    return rigid(torch.tensor(angle, dtype=torch.float64), -margin, whole / 2), (width, height)
 
 
 def warp_image(image, T: torch.Tensor, size: tuple[int, int]):
@@ -78,44 +85,37 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
     """
     if size == sample.size and torch.equal(T, torch.eye(2, 3).to(T)):
         return sample
-    frame = shapely.box(0, 0, *size)
-    source = torch.from_numpy(sample.boxes.astype(np.float64))
-    rings = transform(T, corners(source)).numpy()
-    loose = np.concatenate((rings.min(1), rings.max(1)), 1)
-    tight = ellipse_boxes(T.expand(len(source), 2, 3), source).numpy() if ellipse else loose
-
     def move(points):
         return transform(T, torch.from_numpy(np.asarray(points, np.float64))).numpy()
 
-    boxes, labels, ignore, polygons, crowds = [], [], [], [], {}
-    for index, (ring, box, inner, label, was_ignored, parts) in enumerate(zip(
-            rings, loose, tight, sample.labels, sample.ignore, sample.polygons)):
+    source = torch.from_numpy(sample.boxes.astype(np.float64))
+    corner = transform(T, corners(source))
+    loose = enclosing(corner).numpy()
+    tight = ellipse_boxes(T.expand(len(source), 2, 3), source).numpy() if ellipse else loose
+    rows, crowds = [], {}
+    for index, (ring, box, inner, label, ignore, parts) in enumerate(zip(
+            corner.numpy(), loose, tight, sample.labels, sample.ignore, sample.polygons)):
         crowd = sample.crowds.get(index)
         if crowd:
-            mask = coco.decode(crowd, sample.size)
-            whole = shapely.make_valid(shapely.transform(trace(mask), move))
+            whole = shapely.make_valid(shapely.transform(trace(coco.decode(crowd, sample.size)), move))
         else:
             whole = polygon([move(part) for part in parts])
         known = whole.area > 0  # else the outline is no more than a line
         if not known:
             whole = shapely.Polygon(ring)
         # without the lines and points where an outline runs along the frame
-        left = shapely.MultiPolygon([part for part in shapely.get_parts(whole.intersection(frame))
+        left = shapely.MultiPolygon([part for part in shapely.get_parts(whole.intersection(shapely.box(0, 0, *size)))
                                      if part.geom_type == "Polygon"])
         box, inner = np.tile(left.bounds, (2, 1)) if known else np.clip((box, inner), 0, np.tile(size, 2))
         if left.area == 0 or (box[2:] - box[:2]).min() < 0.02:  # nothing left, to the hundredths that files keep
             continue
         if crowd:
-            crowds[len(boxes)] = coco.encode(shapely.contains_xy(left, *np.meshgrid(
+            crowds[len(rows)] = coco.encode(shapely.contains_xy(left, *np.meshgrid(
                 np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)))
-        boxes.append(inner if (inner[2:] - inner[:2]).min() >= 0.02 else box)
-        labels.append(label)
-        ignore.append(was_ignored or left.area < min_area * whole.area)
-        polygons.append([np.round(shapely.get_coordinates(part.exterior)[:-1], 2) for part in left.geoms]
-                        if known and not crowd else [])
-    return replace(sample, size=size, boxes=np.array(boxes, np.float32).reshape(-1, 4),
-                   labels=np.array(labels, np.int64), ignore=np.array(ignore, bool), polygons=polygons, areas=None,
-                   crowds=crowds)
+        rows.append((inner if (inner[2:] - inner[:2]).min() >= 0.02 else box, label,
+                     ignore or left.area < min_area * whole.area,
+                     [np.round(ring, 2) for ring in coco.rings(left)] if known and not crowd else []))
+    return datasets.Sample.of(sample.path, size, rows, id=sample.id, crowds=crowds)
 
 
 def test_set(profile: params.Profile, kind: str) -> datasets.DataSet:
@@ -129,24 +129,22 @@ def test_set(profile: params.Profile, kind: str) -> datasets.DataSet:
 def write(profile: params.Profile, kind: str) -> None:
     """One warped copy of all test sets of the profile; of the sweep, the first photos of each. "rt-ellipse" takes the
     photos that "rt" has written."""
-    settings, warped = profile.warp, profile.runs / "warped"
-    photos = warped / kind.removesuffix("-ellipse")
+    settings, warped, shape = profile.warp, profile.runs / "warped", kind.removesuffix("-ellipse")
+    photos = warped / shape
     count = settings.sweep if kind.startswith("turn") else None
     samples, maps = [], {}
+    photos.mkdir(parents=True, exist_ok=True)
     for name in profile.test_sets:
         dataset = datasets.load(profile, [name])
         for index, sample in enumerate(tqdm(dataset.samples[:count], f"{name}, {NAMES.get(kind, kind)}", disable=None)):
             rng = np.random.default_rng([settings.seed, index])
-            T, size = draw_map(kind.removesuffix("-ellipse"), sample.size, rng, settings)
+            T, size = draw_map(shape, sample.size, rng, settings)
             moved = warp_sample(sample, T, size, settings.min_area, kind == "rt-ellipse")
-            moved = replace(moved, path=photos / f"{len(samples) + 1:06}-{Path(sample.path).stem}.jpg")
-            if kind != "rt-ellipse":
-                moved.path.parent.mkdir(parents=True, exist_ok=True)
-                warp_image(sample.image(), T, size).save(moved.path, quality=95)
-            samples.append(moved)
+            samples.append(replace(moved, path=photos / f"{len(samples) + 1:06}-{Path(sample.path).stem}.jpg"))
             maps[str(sample.id)] = T.tolist()
-    if kind != "rt-ellipse":
-        files.write_json(photos / "maps.json", maps)
+            if kind == shape:
+                warp_image(sample.image(), T, size).save(samples[-1].path, quality=95)
+    files.write_json(photos / "maps.json", maps)
     coco.write(warped / f"{kind}.json", replace(dataset, samples=samples), photos)
 
 

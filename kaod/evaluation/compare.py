@@ -13,7 +13,7 @@ import pandas as pd
 
 from .. import ROOT, params
 from ..data import files
-from ..data.kinds import KINDS
+from ..data.warp import KINDS
 
 TOLERANCE = 0.05
 INPUTS = ("params.yaml", "dvc.yaml", "data", "kaod", "constraints.txt")

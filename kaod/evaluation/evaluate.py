@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 from .. import geometry, losses, model, params
 from ..data import datasets, files
-from ..data.kinds import ANGLES, KINDS, available
-from ..data.warp import test_set
+from ..data.warp import ANGLES, KINDS, available, test_set
 from ..training import checkpoints, processes
 from . import outlines, results
 from .ap import headline, strongest

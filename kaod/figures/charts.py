@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ..data import files
-from ..data.kinds import NAMES
+from ..data.warp import NAMES
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 DARK = "#333333"

@@ -420,7 +420,7 @@ TRIANGLE = [10, 5, 40, 5, 40, 25]
     ([["x", 5, 40, 5, 40, 25]], "could not convert"),
     ({"size": [50, 40], "counts": [2000]}, "its run-length mask has the size [50, 40], its photo [40, 50]"),
     ({"size": [40, 50], "counts": [100, 20]}, "the counts of its run-length mask"),
-    ({"size": [40, 50], "counts": "abc"}, "Invalid RLE"), ({"size": [40, 50]}, "it or its image is broken")])
+    ({"size": [40, 50], "counts": "abc"}, "Invalid RLE"), ({"size": [40, 50]}, "it is broken")])
 def test_an_impossible_segmentation_is_one_fault_of_its_annotation(written, wrong, message, crowd):
     (first, second), faults = written([TRIANGLE], wrong, [TRIANGLE], iscrowd=crowd)
     assert len(faults) == 1 and faults[0].startswith(f"annotation 2: {message}")

@@ -327,8 +327,7 @@ def test_a_users_own_copy_is_linked_and_watched(tmp_path, repository, drawn):
     assert (profile.folder / "source" / mask.relative_to(own)).resolve() == mask
     path = own / "s" / "Annotations" / linked.name
     path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
-    assert download.check(profile)["sets"]["s/train"]["annotations_md5"] != first["sets"]["s/train"][
-        "annotations_md5"]
+    assert download.check(profile)["sets"]["s/train"]["md5"] != first["sets"]["s/train"]["md5"]
     samples[0].path.with_name("x").touch()
     (own / "s" / "JPEGImages" / f"{samples[1].path.stem}.jpg").unlink()
     with pytest.raises(ValueError, match=f"{samples[1].path.stem}.jpg: not a readable photo .*No such file"):
@@ -388,7 +387,7 @@ def test_what_is_wrong_with_coco_data_is_listed_or_left_out(tmp_path, repository
         download.check(profile)
     first, *lines = str(error.value).splitlines()
     assert "3 faults" in first and len(lines) == 3
-    for start in (f"{own / name}: annotation 1: ", f"{own / name}: annotation 2 names an unknown image",
+    for start in (f"{own / name}: annotation 1: ", f"{own / name}: annotation 2: it names an unknown image",
                   f"{broken}: not a readable photo"):
         assert sum(line.startswith(start) for line in lines) == 1, start
     profile = replace(profile, skip_bad=True)
@@ -559,7 +558,7 @@ def test_the_user_reads_what_is_wrong_with_voc_data(repository, own, monkeypatch
 
 COCO_FAULTS = {
     "unknown class": (lambda photo, item: item.update(category_id=77),
-                      "annotation 1 names an unknown image or category"),
+                      "annotation 1: it names an unknown image or category"),
     "box outside": (lambda photo, item: item.update(bbox=[200, 10, 30, 30]),
                     r"annotation 1: its box \(200, 10, 230, 40\) lies outside the photo of 128×128 pixels"),
     "no area": (lambda photo, item: item.update(bbox=[10, 10, 0, 30]),

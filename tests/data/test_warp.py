@@ -10,7 +10,7 @@ from layouts import read_coco, write_coco, write_voc
 from PIL import Image
 
 from kaod import geometry, params
-from kaod.data import coco, datasets, download, files, kinds, warp
+from kaod.data import coco, datasets, download, files, warp
 from kaod.evaluation import outlines
 
 SETTINGS = params.load("tiny")[0].warp
@@ -45,8 +45,8 @@ def test_a_quarter_turn_moves_every_pixel_to_its_place(size):
         assert new == size[::-1]
         turned = np.asarray(warp.warp_image(Image.fromarray(pixels), T, new))
         assert np.abs(turned.astype(int) - np.rot90(pixels, turns)).max() <= 1
-    for angle in kinds.ANGLES:
-        T, new = warp.draw_map(kinds.turned(angle), size, None, SETTINGS)
+    for angle in warp.ANGLES:
+        T, new = warp.draw_map(warp.turned(angle), size, None, SETTINGS)
         assert warp.warp_image(Image.fromarray(pixels), T, new).size == new
 
 
@@ -201,8 +201,8 @@ def test_without_outlines_there_is_a_second_set_of_ellipses(users, monkeypatch):
     profile = users("voc")
     monkeypatch.setattr(params, "load", lambda: (profile, {}))
     warp.main()
-    found = {kind: warp.test_set(profile, kind) for kind in kinds.available(profile)}
-    assert list(found) == ["st", "rt", "cr", "tr", "rt-ellipse", *map(kinds.turned, kinds.ANGLES)]
+    found = {kind: warp.test_set(profile, kind) for kind in warp.available(profile)}
+    assert list(found) == ["st", "rt", "cr", "tr", "rt-ellipse", *map(warp.turned, warp.ANGLES)]
     for loose, tight in zip(found["rt"].samples, found["rt-ellipse"].samples, strict=True):
         assert (loose.labels == tight.labels).all() and (np.asarray(loose.image()) == np.asarray(tight.image())).all()
         wider = loose.boxes - tight.boxes

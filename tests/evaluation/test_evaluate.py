@@ -9,7 +9,7 @@ from conftest import found
 from layouts import read_coco
 
 from kaod import ROOT, geometry, model, params
-from kaod.data import coco, datasets, files, kinds, voc, warp
+from kaod.data import coco, datasets, files, voc, warp
 from kaod.evaluation import ap, evaluate, outlines
 
 
@@ -56,9 +56,9 @@ def real_sets():
     """(folder, set, kind, photos) of all sets of real photos in all kinds; the big ones and most angles are slow."""
     for folder, name in SETS:
         slow = [pytest.mark.slow] if name in ("train2017", "train") else []
-        for kind in ["st", *kinds.KINDS] + ["rt-ellipse"] * (folder == "VOCdevkit"):
+        for kind in ["st", *warp.KINDS] + ["rt-ellipse"] * (folder == "VOCdevkit"):
             yield pytest.param(folder, name, kind, None, marks=slow, id=f"{folder}-{name}-{kind}")
-        for kind in map(kinds.turned, kinds.ANGLES):
+        for kind in map(warp.turned, warp.ANGLES):
             whole = kind in ("turn-45", "turn+90") and not slow
             yield pytest.param(folder, name, kind, None if whole else SWEEP, id=f"{folder}-{name}-{kind}",
                                marks=[] if whole else [pytest.mark.slow])
@@ -135,7 +135,7 @@ def test_repeatability_is_zero_without_a_turn_and_positive_with_one(drawn, tiny)
     assert len(still) > 10 and still.max() < 1e-5
     assert turned.isfinite().all() and turned.mean() > 1e-3
     found = evaluate.repeatability(detector, drawn[0], most=2)
-    assert len(found) == len(kinds.ANGLES) - 1 and all(value > 0 for value in found.values())
+    assert len(found) == len(warp.ANGLES) - 1 and all(value > 0 for value in found.values())
     assert evaluate.repeatability(detector, [replace(each, ignore=np.ones(len(each.labels), bool)) for each in drawn[0]]
                                   ) is None
 
