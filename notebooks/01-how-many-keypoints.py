@@ -48,18 +48,11 @@ if counts:
     figure = charts.vertices_by_class(counts, chosen["k"])
 
 # %% [markdown]
-# Outlines that were drawn or clicked are counted as they are: the tolerance is 0. Only outlines that were traced from
-# pixel masks are simplified, with the default tolerance (see below). The curve shows how much the choice would matter
-# here.
+# Outlines that were drawn or clicked are counted as they are. Only outlines that were traced from pixel masks are
+# simplified, with the tolerance that is calibrated below.
 #
-# Clicked outlines of real photos, counted as they are: in small samples of COCO the median is 17 vertices (train) and
-# 16 (val), in samples of a data set of cell nuclei 28 and 27.
-
-# %%
-known = profile.draw is not None or profile.layout == "coco"  # VOC has pixel masks
-marks = ({"used here, as outlines are known": 0} if known else {}) | {"for outlines of pixel masks": voc["tolerance"]}
-if counts:
-    figure = charts.tolerance_curve(chosen["medians"], marks, f"Median vertices by tolerance: {profile.name}")
+# Clicked outlines of real photos: in small samples of COCO the median is 17 vertices (train) and 16 (val), in samples
+# of a data set of cell nuclei 28 and 27.
 
 # %% [markdown]
 # ## The paper's data set
@@ -73,7 +66,7 @@ if counts:
 # matters. This repository keeps the counts only, not the masks.
 
 # %%
-figure = charts.tolerance_curve(voc["medians"], {"default": voc["tolerance"]},
+figure = charts.tolerance_curve(voc["medians"], voc["tolerance"],
                                 "VOC 2007's masks: how closely outlines are followed decides")
 paper = figure.axes[0].axhline(17, color=charts.DARK)  # the paper's median
 

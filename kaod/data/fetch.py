@@ -25,9 +25,8 @@ PAUSE = 1  # seconds before the second of them, twice as long before each furthe
 def fetch(url: str, path: Path, md5: str, size: int) -> None:
     """The archive at `url` as `path`, resumed by HTTP Range from `path`.part, checked before it gets its name.
 
-    Raises ValueError that names the URL: wrong checksum (the file is dropped), or, with what came so far kept for the
-    next run, something else than the archive, or five times in a row no answer, an error of the server that may pass
-    (others count at once) or a connection that brought nothing.
+    Raises ValueError that names the URL. At a wrong checksum what came is dropped; else it is kept for the next run: at
+    something else than the archive, an error of the server that will not pass, or TRIES in a row without progress.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url}: expected a URL that starts with http:// or https://")
@@ -85,36 +84,29 @@ def _continue(url: str, part: Path, size: int) -> None:
 
 
 def unpack(archive: Path, folder: Path, strip: str = "") -> None:
-    """A tar, or a zip if it is named so, into `folder`, without the leading folder `strip`; where all members would go
-    is checked before the first one.
+    """A tar, or a zip if it is named so, into `folder`, without the leading folder `strip`.
 
-    Raises ValueError that names a member which would leave the folder, or is neither a file nor a folder.
+    Raises ValueError, before anything is written, that names a member which would leave the folder, or is neither a
+    file nor a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-
-    def place(name: str, plain: bool) -> str:
-        goal = name.removeprefix(f"{strip}/") if strip else name
-        if Path(goal).is_absolute() or not (folder / goal).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{archive}: member {name!r} would leave {folder}")
-        if not plain:
-            raise ValueError(f"{archive}: member {name!r} is neither a file nor a folder")
-        return goal
-
+    zipped = archive.suffix == ".zip"
+    name = "filename" if zipped else "name"
     try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as content:
-                members = [member for member in content.infolist() if member.filename.strip("/") != strip]
-                for member in members:
-                    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive tells none
-                    member.filename = place(member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
-                for member in tqdm(members, f"unpacking {archive.name}", disable=None):
-                    content.extract(member, folder)
-        else:
-            with tarfile.open(archive) as content:
-                members = [member for member in content.getmembers() if member.name.strip("/") != strip]
-                for member in members:
-                    member.name = place(member.name, member.isfile() or member.isdir())
-                for member in tqdm(members, f"unpacking {archive.name}", disable=None):
-                    content.extract(member, folder, filter="data")
+        with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as content:
+            members = [member for member in (content.infolist() if zipped else content.getmembers())
+                       if getattr(member, name).strip("/") != strip]
+            for member in members:
+                said = getattr(member, name)
+                goal = said.removeprefix(f"{strip}/") if strip else said
+                if Path(goal).is_absolute() or not (folder / goal).resolve().is_relative_to(folder.resolve()):
+                    raise ValueError(f"{archive}: member {said!r} would leave {folder}")
+                if not (stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)  # 0: not told
+                        if zipped else member.isfile() or member.isdir()):
+                    raise ValueError(f"{archive}: member {said!r} is neither a file nor a folder")
+                setattr(member, name, goal)
+            content.extraction_filter = tarfile.data_filter
+            for member in tqdm(members, f"unpacking {archive.name}", disable=None):
+                content.extract(member, folder)
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise ValueError(f"{archive}: {error}") from None

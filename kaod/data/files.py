@@ -48,7 +48,7 @@ def read_tsv(path) -> list[dict]:
     return pandas.read_csv(path, sep="\t").to_dict("records")
 
 
-def digest(path, algorithm: str = "md5") -> str:
-    """The file's checksum in hexadecimal."""
+def digest(path) -> str:
+    """The file's MD5 sum in hexadecimal."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(file, "md5").hexdigest()

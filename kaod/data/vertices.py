@@ -11,27 +11,21 @@ import numpy as np
 import shapely
 
 from .. import params
-from ..geometry import polygon
 from . import datasets, files
 
 TOLERANCE = 0.0085
 """Of Douglas-Peucker, as a share of the perimeter, where outlines were traced from pixel masks. The paper does not give
 its own; with this one the median over VOC 2007's masks is the paper's 17."""
-TOLERANCES = (0.0, 0.001, 0.002, 0.004, 0.006, TOLERANCE, 0.011, 0.015, 0.02)  # to see how much hangs on it
-MOST = 20_000  # objects that this is tried on
 
 
-def simplify(rings: list[np.ndarray], tolerance: float) -> list[np.ndarray]:
-    """Closed outlines, each (V, 2), simplified by Douglas-Peucker to within `tolerance` times their length; what
-    vanishes is left out."""
-    polygons = [shapely.Polygon(ring) for ring in rings]
-    found = [shapely.simplify(ring, tolerance * ring.length) for ring in polygons]
-    return [shapely.get_coordinates(ring)[:-1] for ring in found if not ring.is_empty]
-
-
-def count(parts: list[np.ndarray]) -> int:
-    """The vertices of one object: the sum over its parts."""
-    return sum(len(part) for part in parts)
+def count(parts: list[np.ndarray], tolerance: float = 0) -> int:
+    """The vertices of an object's outlines, each (V, 2); with a tolerance, after Douglas-Peucker to within that share
+    of an outline's length."""
+    if not tolerance:
+        return sum(map(len, parts))
+    rings = shapely.polygons([shapely.linearrings(part) for part in parts])
+    left = shapely.simplify(rings, tolerance * shapely.length(rings))
+    return int((shapely.get_num_coordinates(left) - 1).sum())  # a ring's first point is its last, too
 
 
 def choose_k(median: float) -> int:
@@ -39,49 +33,33 @@ def choose_k(median: float) -> int:
     return max(8, 8 * int(np.ceil(median / 8 - 0.5)))
 
 
-def outlines(profile: params.Profile) -> list[tuple[str, int, list[np.ndarray]]]:
-    """(class, vertices, outlines) of each object of the training sets whose outlines are known.
-
-    Polygons count as they are; outlines traced from VOC's masks are simplified first. Raises ValueError where there
-    are neither.
-    """
+def by_class(profile: params.Profile) -> dict[str, list[int]]:
+    """The vertices of each object of the training sets whose outlines are known: polygons as they are, outlines traced
+    from VOC's masks simplified."""
     dataset = datasets.load(profile, profile.train_sets, traced=True)
-    masks = profile.layout == "voc"
-    known = [(dataset.classes[label - 1], parts) for sample in dataset.samples
-             for label, parts in zip(sample.labels, sample.polygons) if parts]
-    if not known:
-        raise ValueError(f"{profile.data}: the training sets have neither polygons nor masks to count vertices of; "
-                         f"set {profile.name}.vertices.k to a number in params.yaml")
-    return [(name, count(simplify(parts, TOLERANCE) if masks else parts), parts if masks else [
-        shapely.get_coordinates(part.exterior)[:-1] for part in shapely.get_parts(polygon(parts))])
-        for name, parts in known]
-
-
-def sensitivity(objects: list[list[np.ndarray]]) -> dict[str, float]:
-    """The median vertex count of objects, each given by its outlines, by tolerance."""
-    return {str(tolerance): float(np.median([count(simplify(rings, tolerance)) for rings in objects]))
-            for tolerance in TOLERANCES}
+    tolerance = TOLERANCE if profile.layout == "voc" else 0
+    found: dict[str, list[int]] = {}
+    for sample in dataset.samples:
+        for label, parts in zip(sample.labels, sample.polygons):
+            if parts:
+                found.setdefault(dataset.classes[label - 1], []).append(count(parts, tolerance))
+    return found
 
 
 def main() -> None:
     profile, _ = params.load()
-    chosen = profile.vertices.k
-    try:
-        found = outlines(profile)
-    except ValueError:
-        if chosen == "auto":
-            raise
-        found = []  # K is given, so nothing depends on the counts
-    median = float(np.median([number for _, number, _ in found])) if found else None
-    k = choose_k(median) if chosen == "auto" else chosen
-    by_class = {}
-    for name, number, _ in found:
-        by_class.setdefault(name, []).append(number)
-    files.write_json(profile.runs / "vertices.json", by_class)
+    found, k = by_class(profile), profile.vertices.k
+    counts = sum(found.values(), [])
+    if k == "auto" and not counts:
+        raise ValueError(f"{profile.data}: the training sets have neither polygons nor masks to count vertices of; "
+                         f"set {profile.name}.vertices.k to a number in params.yaml")
+    median = float(np.median(counts)) if counts else None
+    k = choose_k(median) if k == "auto" else k
+    files.write_json(profile.runs / "vertices.json", found)
     files.write_json(profile.runs / "k.json", {
-        "k": k, "median": median, "objects": len(found), "also": [k // 2, 2 * k, 3 * k], "chosen": chosen,
-        "medians": sensitivity([parts for *_, parts in found[:MOST]]) if found else {}})
-    print(f"median of {median} vertices over {len(found):,} objects: K = {k}")
+        "k": k, "median": median, "objects": len(counts), "also": [k // 2, 2 * k, 3 * k],
+        "chosen": profile.vertices.k})
+    print(f"median of {median} vertices over {len(counts):,} objects: K = {k}")
 
 
 if __name__ == "__main__":

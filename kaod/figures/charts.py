@@ -109,13 +109,12 @@ def vertices_by_class(counts: dict[str, list[int]], k: int):
     return finish(axes, xlabel="vertices (thick: median; box: middle half)", title="Vertices by class")
 
 
-def tolerance_curve(medians: dict, marks: dict[str, float], title: str):
+def tolerance_curve(medians: dict, chosen: float, title: str):
     """The median vertex count against the tolerance of the simplification, a share of the perimeter. medians:
-    {tolerance: median}. marks: {words: tolerance} of what is drawn as a line of its own."""
+    {tolerance: median}."""
     _, axes = plt.subplots()
     axes.plot(pd.Series(medians).rename(lambda tolerance: 100 * float(tolerance)).sort_index(), "o-", markersize=3)
-    for (words, tolerance), dashes in zip(marks.items(), ("--", ":")):
-        axes.axvline(100 * tolerance, color=COLOURS[3], linestyle=dashes, label=f"{words}: {100 * tolerance:g} %")
+    axes.axvline(100 * chosen, color=COLOURS[3], linestyle="--", label=f"default: {100 * chosen:g} %")
     return finish(axes, xlabel="tolerance, % of the outline's length", ylabel="median vertices", ylim=(0, None),
                   title=title)
 

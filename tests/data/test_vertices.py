@@ -8,7 +8,7 @@ from layouts import read_coco, write_voc
 from PIL import Image
 
 from kaod import ROOT, geometry, params
-from kaod.data import coco, download, files, vertices, voc
+from kaod.data import coco, datasets, download, files, vertices, voc
 
 
 def test_the_rule():
@@ -24,7 +24,7 @@ def test_an_outline_follows_its_pixels(tmp_path):
     assert outline.area == mask.sum() and outline.bounds == (4, 0, 30, 15)
     Image.fromarray(mask).save(tmp_path / "mask.png")
     parts = voc.outlines(tmp_path / "mask.png")[1]
-    assert sorted(len(part) for part in vertices.simplify(parts, 0.005)) == [4, 4]  # the hole is no outline
+    assert [vertices.count([part], 0.005) for part in parts] == [4, 4]  # the hole is no outline
 
 
 def test_the_rim_of_void_belongs_to_nobody(tmp_path):
@@ -64,35 +64,38 @@ def test_masks_are_paired_with_objects_by_their_number(devkit):
     values = np.zeros((128, 128), np.uint8)
     values[20:60, 30:90] = len(sample.labels)  # the last object's alone
     write(values)
-    ((kind, number, parts),) = vertices.outlines(profile)
-    assert (kind, number) == (classes[sample.labels[-1] - 1], 4) and geometry.polygon(parts).area == 40 * 60
+    assert vertices.by_class(profile) == {classes[sample.labels[-1] - 1]: [4]}
+    (parts,) = filter(None, datasets.load(profile, ["a/train"], traced=True).samples[0].polygons)
+    assert geometry.polygon(parts).area == 40 * 60
 
 
-def test_photos_without_a_mask_are_passed_over(devkit):
+def test_photos_without_a_mask_are_passed_over(devkit, monkeypatch):
     """As in VOC, where a part of the photos has masks; and none at all is an error that says what to do."""
     profile, write = devkit
     mask = np.zeros((128, 128), np.uint8)
     mask[20:60, 30:90] = 1
     write(mask, None, mask)
-    assert len(vertices.outlines(profile)) == 2
+    assert sum(vertices.by_class(profile).values(), []) == [4, 4]
     for path in (profile.data / "a" / "SegmentationObject").glob("*.png"):
         path.unlink()
     write(None, None, None)
+    monkeypatch.setattr(params, "load", lambda: (profile, {}))
     with pytest.raises(ValueError, match="neither polygons nor masks .* set voc.vertices.k"):
-        vertices.outlines(profile)
+        vertices.main()
+    profile = replace(profile, vertices=replace(profile.vertices, k=24))  # K is given, so nothing depends on the counts
+    vertices.main()
+    assert files.read_json(profile.runs / "k.json")["k"] == 24
 
 
 def test_a_smooth_outline_needs_fewer_vertices_at_a_larger_tolerance():
     circle = [shapely.get_coordinates(shapely.Point(0, 0).buffer(50, quad_segs=64))[:-1]]
-    counts = [vertices.count(vertices.simplify(circle, tolerance)) for tolerance in (0, 0.001, 0.01, 0.05)]
+    counts = [vertices.count(circle, tolerance) for tolerance in (0, 0.001, 0.01, 0.05)]
     assert counts == sorted(counts, reverse=True) and counts[0] == 256 and counts[-1] >= 3
-    medians = vertices.sensitivity([circle])
-    assert list(medians.values()) == sorted(medians.values(), reverse=True) and medians["0.0"] == 256
 
 
 def test_the_default_tolerance_gives_the_papers_median(shared):
     masks = sorted((shared / "voc2007_masks").glob("*.png"))
-    counts = [vertices.count(vertices.simplify(parts, vertices.TOLERANCE))
+    counts = [vertices.count(parts, vertices.TOLERANCE)
               for path in masks for parts in voc.outlines(path).values()]
     assert np.median(counts) == 17 and vertices.choose_k(17) == 16
     committed = files.read_json(ROOT / "data" / "voc2007_vertices.json")

@@ -53,7 +53,7 @@ def test_logs_are_running_means_and_models_without_keypoints_are_not_in_the_gaug
 
 
 def test_the_tolerances_that_are_marked():
-    axes, = charts.tolerance_curve({0: 16, 0.01: 12}, {"here": 0, "for masks": 0.0085}, "title").axes
+    axes, = charts.tolerance_curve({0: 16, 0.01: 12}, 0.0085, "title").axes
     assert [line.get_label() for line in axes.lines[1:]] == ["here: 0 %", "for masks: 0.85 %"]
     plt.close("all")
 
