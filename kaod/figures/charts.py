@@ -103,8 +103,8 @@ def vertices_by_class(counts: dict[str, list[int]], k: int):
     """Median and middle half of the vertex counts of each class; at most 20 classes, the most frequent ones."""
     frame = pd.DataFrame({name: pd.Series(values) for name, values in counts.items()})
     names = frame[frame.count().nlargest(20).index].median().sort_values().index
-    axes = frame[names].plot.box(vert=False, whis=0, showfliers=False, showcaps=False, medianprops={"linewidth": 3},
-                                 figsize=(8, 0.8 + 0.27 * len(names)))
+    axes = frame[names].plot.box(vert=False, whis=0, showfliers=False, showcaps=False,
+                                 figsize=(8, 0.8 + 0.27 * len(names)), medianprops={"color": DARK, "linewidth": 3})
     axes.axvline(k, color=COLOURS[3], linestyle="--", label=f"K = {k}")
     return finish(axes, xlabel="vertices (thick: median; box: middle half)", title="Vertices by class")
 

@@ -52,9 +52,9 @@ def test_logs_are_running_means_and_models_without_keypoints_are_not_in_the_gaug
     plt.close("all")
 
 
-def test_the_tolerances_that_are_marked():
+def test_the_tolerance_that_is_marked():
     axes, = charts.tolerance_curve({0: 16, 0.01: 12}, 0.0085, "title").axes
-    assert [line.get_label() for line in axes.lines[1:]] == ["here: 0 %", "for masks: 0.85 %"]
+    assert [line.get_label() for line in axes.lines[1:]] == ["default: 0.85 %"]
     plt.close("all")
 
 

@@ -69,7 +69,7 @@ def test_a_picture_is_as_large_as_letters_can_be_read_on(tmp_path, size, drawn):
     plt.close("all")
 
 
-def test_before_and_after_and_strips_have_a_legend(drawn):
+def test_grids_and_strips_have_a_legend(drawn):
     samples, classes = drawn
     rows = [(title, [(sample, None), (sample, found_in((128, 128)))])
             for title, sample in zip(("as it is", "turned"), samples)]
