@@ -37,7 +37,7 @@ tests = {kind: evaluate.test_set(profile, kind).samples for kind in warp.NAMES}
 
 # %%
 chosen = [i for i, sample in enumerate(tests["st"]) if (~sample.ignore).sum() >= objects][:photos] or [0]
-figure = grid([(f"-{kind}: {kinds.NAMES[kind]}", [(samples[i], None) for i in chosen])
+figure = grid([(f"-{kind}: {warp.NAMES[kind]}", [(samples[i], None) for i in chosen])
                for kind, samples in tests.items()], training.classes)
 
 # %% [markdown]

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
@@ -112,7 +113,7 @@ def picture(photos: list, all_found: list[dict], classes: list[str], largest: in
     scale = min(max(1, 480 / width), largest / max(width, height))
     wide, high, below, gap = max(1, round(width * scale)), max(1, round(height * scale)), 26, 6
     across, tall = (wide + gap) * len(photos) - gap, high + below
-    figure = plt.figure(figsize=(across / 100, tall / 100), dpi=100, layout="none")
+    figure = Figure(figsize=(across / 100, tall / 100), dpi=100, layout="none")  # which nothing has to close
     for number, (image, found) in enumerate(zip(photos, all_found)):
         axes = figure.add_axes((number * (wide + gap) / across, below / tall, wide / across, high / tall))
         axes.imshow(image.resize((wide, high)) if scale < 1 else image, extent=(0, width, height, 0), aspect="auto")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import ipywidgets
 import torch
-from matplotlib import pyplot as plt
 from torchvision.transforms.functional import to_pil_image
 
 from .. import params, predict
@@ -61,7 +60,6 @@ def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, dow
     figure = photos.picture([image, turned], [first, second], predictor.classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
-    plt.close(figure)
     return buffer.getvalue()
 
 
