@@ -105,8 +105,8 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     clone.select("tiny")
     said = clone("dvc", "repro")
     check_results(clone.folder, "tiny")
-    for noise in ("IPKernelApp", "KeyboardInterrupt", "Warning", "WARNING", "git add"):  # what a user can do nothing about
-        assert noise not in said, said
+    for noise in ("IPKernelApp", "KeyboardInterrupt", "Warning", "WARNING", "git add"):
+        assert noise not in said, said  # a user can do nothing about it
     said = clone("python", "-m", "kaod.evaluation.compare")  # the last word of `make repro`
     assert "runs/tiny/report/index.html" in said and "06-explore.ipynb" in said and "python -m kaod.predict" in said
     assert SUMMARY <= set(re.findall(r"[\w-]+", clone("dvc", "metrics", "show")))
