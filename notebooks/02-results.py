@@ -97,8 +97,9 @@ Markdown(charts.shape_table(details, "IoU with the true rectangle") or "No outli
 #
 # Below the models stand sets that do not look at the photo. The first is a model's own keypoints, which went along with
 # the object and did not turn. The second is points on the ellipse in the object's box. The last row is keypoints that
-# turn. A model's keypoints turn only as far as its row is nearer to the last row than to the rows of its kind that do
-# not turn. Hulls that agree better without turning back did not turn.
+# turn. Keypoints turn as far as their turn and their distance are nearer to those of the last row than to those of the
+# sets that do not turn. Hulls that agree better without turning back did not turn. The other way round proves nothing:
+# the hull of the ellipse follows the object's box.
 #
 # Nothing is matched here. A ring of K points looks the same after a turn by 360°/K, so a matched distance is small for
 # a ring that does not turn at all.

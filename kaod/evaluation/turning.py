@@ -8,9 +8,10 @@ ellipse   blind, but for the box: K points on the ellipse inscribed in the objec
           one inscribed in the box that encloses the turned ellipse. Each keeps its direction in the photo.
 perfect   P and T P: keypoints that turn.
 
-A figure of the model says that keypoints turn where it is nearer to `perfect` than to both blind sets. The matched
-figures cannot say it: a ring of K points looks the same after a turn by 360°/K, and is matched so. Nor can `hull`
-without `hull_unturned`: a round hull looks the same however it is turned.
+`turn` and `distance` tell: keypoints turn as far as both are nearer to those of `perfect` than to those of the blind
+sets. Matched, they do not tell: a ring of K points looks the same after a turn by 360°/K, and is matched so. Hulls say
+what the keypoints are worth, but not that they turn: a round hull looks the same however it is turned, and the
+ellipse's follows the object's box.
 """
 
 import math
@@ -38,9 +39,10 @@ def fitted_turn(P: Tensor, Q: Tensor, weight: Tensor) -> float:
 
 def hull_iou(P: Tensor, Q: Tensor) -> float | None:
     """The mean IoU of the hulls of sets (M, K, 2), over those P whose hull has an area; None without one."""
-    first, second = (shapely.convex_hull(shapely.multipoints(list(each.numpy()))) for each in (P, Q))
+    first, second = (shapely.convex_hull(shapely.linestrings(each.numpy())) for each in (P, Q))
     wide = shapely.area(first) > 1e-6
-    return float(np.mean(iou(first[wide], second[wide]))) if wide.any() else None
+    # without a grid GEOS 3.14 gives some hulls that differ by the last bit no intersection
+    return float(np.mean(iou(first[wide], second[wide], 1e-9))) if wide.any() else None
 
 
 def figures(pairs: losses.Pairs, o: Tensor, angle: float) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ring
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from kaod import geometry, losses, model
@@ -43,6 +43,7 @@ def draw(seed: int, count: int = 3, K: int = 8):
 
 
 @given(ANY, st.tuples(st.floats(-30, 30), st.floats(-30, 30)), st.integers(3, 40), SEEDS)
+@example(0.0625, (0.25, 4.0), 3, 3)  # whose hulls GEOS finds apart
 def test_a_set_that_turns_has_its_turn_no_distance_and_one_hull(angle, shift, K, seed):
     P, o = draw(seed, K=K)
     T = moved(angle, 3, shift)
@@ -75,7 +76,7 @@ def test_a_blind_ring_of_any_number_is_told_from_one_that_turns(angle, K, flat, 
     # each point is off by its chord: a point at radius r by 2 r sin(angle / 2)
     assert not_turned["distance"] > flat * np.sin(np.radians(abs(angle) / 2)) / 2 and turns["distance"] < 1e-9
     assert not_turned["hull_unturned"] == pytest.approx(1) and turns["hull"] == pytest.approx(1)
-    assert not_turned["hull"] <= not_turned["hull_unturned"] + 1e-9
+    assert not_turned["hull"] <= not_turned["hull_unturned"] + 1e-6
     if flat < 0.7:
         assert not_turned["hull_unturned"] > not_turned["hull"] + 0.01
         assert turns["hull"] > turns["hull_unturned"] + 0.01
@@ -118,7 +119,17 @@ def test_blind_and_perfect_sets_stand_beside_any_model(angle, K, long, seed):
     assert away(found["ring"]["turn"], 0) < 1e-6 and away(found["ellipse"]["turn"], 0) < 1e-6
     assert found["ring"]["hull_unturned"] == pytest.approx(1)
     assert found["ring"]["distance"] > 0 and found["ellipse"]["distance"] > 0
-    assert 0 < found["ellipse"]["hull"] < 1 + 1e-9
+    assert 0 < found["ellipse"]["hull"] < 1 + 1e-6
+
+
+def test_the_hull_of_the_ellipse_follows_the_box_and_its_points_do_not():
+    """So hulls that agree better when turned back do not show that keypoints turn."""
+    boxes = torch.tensor([[10.0, 10, 90, 30]]).double()
+    o, T = torch.tensor([[30.0, 14]]).double(), moved(90.0, 1)
+    P = turning.ellipses(boxes, 16)
+    found = turning.compare(pairs(P, P, T), o, boxes, 90)["ellipse"]
+    assert found["hull"] == pytest.approx(1) and found["hull_unturned"] < 0.5
+    assert away(found["turn"], 0) < 1e-6 and found["distance"] > 0.5
 
 
 def test_the_ellipse_touches_the_box():
