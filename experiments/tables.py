@@ -7,7 +7,9 @@ AP50-after750               on -st, measured on the way, after so many steps
 box, ellipse, hull, bound   mean IoU with the true outline; bound is the best that a convex hull could reach
 mask-AP50-hull, mask-AP-hull, …     the same four as masks, classes aside
 rectangle, rectangle_box    mean IoU with the outline's smallest rectangle: the keypoints' own, and the upright box
-spread, overhang, repeatability30, seconds_per_step
+turn30, turn-distance30, turn-hull30, turn-hull_unturned30    with photos turned by 30°: `kaod.evaluation.turning`
+repeatability30             of older runs: distance_matched there, which a ring that does not turn passes
+spread, overhang, seconds_per_step
 """
 
 import numpy as np
@@ -19,7 +21,9 @@ from kaod.data.warp import KINDS, turned
 from kaod.figures.charts import markdown
 
 COLUMNS = {"model": "str", "seed": "int64", "figure": "str", "value": "float64"}
-LESS_IS_BETTER = ("repeatability", "overhang", "seconds_per_step")  # how the names of such figures begin
+LESS_IS_BETTER = ("turn-distance", "overhang", "seconds_per_step")  # how the names of such figures begin
+
+TURNING = {"turn": "turn", **{f"turn-{key}": key for key in ("distance", "hull", "hull_unturned")}}
 
 
 def figures(run: dict) -> dict[str, float | None]:
@@ -34,6 +38,8 @@ def figures(run: dict) -> dict[str, float | None]:
     for outline, each in (st["masks"] or {}).items():
         found |= {f"mask-AP-{outline}": each["AP"], f"mask-AP50-{outline}": each["AP50"]}
     found |= {f"repeatability{angle}": value for angle, value in (st.get("repeatability") or {}).items()}
+    turned30 = ((st.get("turning") or {}).get("30") or {}).get("model", {})
+    found |= {f"{name}30": turned30.get(key) for name, key in TURNING.items()}
     return found | {"spread": st["spread"], "overhang": st["overhang"]}
 
 

@@ -143,19 +143,6 @@ def keypoint_loss(pairs: Pairs, settings: Keypoints) -> Tensor:
     return costs.sum() if settings.reduction == "sum" else costs.sum() / max(1, costs.numel())
 
 
-def repeatability(pairs: Pairs) -> Tensor:
-    """How far keypoints of one view lie from their partners of the other: the mean matched ‖P − T⁻¹ P_T‖ / √area.
-
-    As `keypoint_loss`, but with plain distances, so that it is read in units of the object. Returns one value
-    for each location that is left by the mask. A ring of points that does not turn at all has a small one, too, and so
-    have collapsed keypoints.
-    """
-    P, P_back = pairs.P[pairs.mask], transform(inverse(pairs.T), pairs.P_T)[pairs.mask]
-    distances = torch.cdist(P, P_back)
-    matched = distances.gather(2, match(distances)[..., None])[..., 0]
-    return matched.mean(1) / pairs.area[pairs.mask].sqrt()
-
-
 def moved_targets(target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
     """Objects of the second view: their centre mapped by T, their size kept; those that left are dropped."""
     half = (target["boxes"][:, 2:] - target["boxes"][:, :2]) / 2

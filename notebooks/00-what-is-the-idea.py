@@ -3,11 +3,12 @@
 #
 # An object detector answers with upright boxes. When the photo turns, the upright box of the same object becomes
 # another one, and mostly too large. Jaiswal et al. (*Keypoints-aware Object Detection*, KAOD) let the detector describe
-# an object by **K keypoints** instead. Nobody labels them. Two rules teach them where to lie: their box has to be the
-# labelled box, and when the photo turns, they have to turn with it.
+# an object by **K keypoints** instead. Nobody labels them. Two rules are to teach them where to lie: their box has to
+# be the labelled box, and when the photo turns, they should turn with it.
 #
 # The first picture shows the idea. The others are the paper's Figures 1 and 2, computed by the functions that training
 # uses. The keypoints in them are put on the outline by hand, to show where they could be. A network has to find them.
+# Trained networks did not, so far: their keypoints do not turn with the object ([02-results](02-results.ipynb)).
 
 # %% tags=["parameters"]
 profile = None     # whose results/ get the first picture; None: that of params.yaml
@@ -77,6 +78,9 @@ figure = idea.soft_boxes(image, P, o, anchor, sharpness=(0.5, 1, 2))
 # index would pull points on opposite sides together, and all would end in the middle. So **Hungarian matching** first
 # finds the partners with the smallest sum of distances. Distances are in units of √(box area), so that small and large
 # objects count alike.
+#
+# Matching has a price. It forgets which keypoint was which, so a round ring of keypoints that does not turn at all has
+# a small loss, too.
 
 # %%
 T = idea.motion(image, angle, shift)

@@ -68,7 +68,7 @@ if all("sweep" in each for each in details.values()):
 # is the best that any convex hull could reach.
 #
 # The *spread* is the mean distance between two keypoints, over the box's diagonal. A spread near 0 means that the
-# keypoints have collapsed into one point. Then their consistency means nothing.
+# keypoints have collapsed into one point.
 
 # %%
 Markdown(charts.shape_table(details, "IoU with the outline") or "No outlines are known for this test set.")
@@ -85,6 +85,28 @@ Markdown(charts.shape_table(details, "AP50 of masks") or "No outlines are known 
 
 # %%
 Markdown(charts.shape_table(details, "IoU with the true rectangle") or "No outlines are known for this test set.")
+
+# %% [markdown]
+# ## Do the keypoints turn?
+#
+# Keypoints that belong to an object turn with it. The table compares the keypoints of some test photos with those of
+# the same photos turned by 30°, clockwise, at the locations that learn an object:
+#
+# - the turn that fits the two sets best, keypoint by keypoint;
+# - the mean distance of each keypoint from where it was, once turned back, in units of √(box area);
+# - the IoU of the hulls of the two sets, once turned back, and without turning back.
+#
+# Below the models stand sets that do not look at the photo. The first is a model's own keypoints, which went along with
+# the object and did not turn. The second is points on the ellipse in the object's box. The last row is keypoints that
+# turn. Keypoints turn as far as their turn and their distance are nearer to those of the last row than to those of the
+# sets that do not turn. Hulls that agree better without turning back did not turn. The other way round proves nothing:
+# the hull of the ellipse follows the object's box.
+#
+# Nothing is matched here. A ring of K points looks the same after a turn by 360°/K, so a matched distance is small for
+# a ring that does not turn at all.
+
+# %%
+Markdown(charts.turning_table(details) or "Not measured yet.")
 
 # %% [markdown]
 # ## By class

@@ -5,8 +5,9 @@
 # loss, and KAOD with it. FCOS knows upright boxes only. KAOD's upright boxes (dashed) come from its keypoints. The
 # keypoints also give a rotated box and a mask, their convex hull.
 #
-# A keypoint's colour is its place in the list. If each colour stays on its part of the object, the keypoints turned
-# with it.
+# A keypoint's colour is its place in the list. Keypoints that turn with an object would keep each colour on its part of
+# the object. Keypoints that do not turn keep each colour at its side of the photo: up, down, left or right. In the
+# models that were measured so far they do not turn. [02-results](02-results.ipynb) has the figures.
 
 # %% tags=["parameters"]
 profile = None       # a section of params.yaml; None: the one that params.yaml selects
@@ -43,4 +44,4 @@ charts.save(figure, profile.results / "what-it-sees.png")
 
 # %% [markdown]
 # The training was short and the data set is small, so look for the pattern, not for perfection. Which objects are found
-# in both rows? Does each colour keep to its part of them?
+# in both rows? Does each colour keep to its part of them, or to its side of the photo?

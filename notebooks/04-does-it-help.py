@@ -145,12 +145,11 @@ Markdown(tables.table(runs, {"rectangle_box": "upright box", "rectangle": "rotat
 # place. *Overhang* is the share of the hull outside the box; the box is a soft extent of the keypoints, and smaller
 # than the hard one.
 #
-# *Repeatability* compares the keypoints of a photo with those of the photo turned by 30°, after they are turned back.
-# It is the mean distance between matched keypoints over √(box area); less is better. It shows consistency only, and
-# [08-what-do-we-find](08-what-do-we-find.ipynb), section 3, says why.
+# Whether the keypoints turn with the object is another question:
+# [08-what-do-we-find](08-what-do-we-find.ipynb), section 3.
 
 # %%
-Markdown(tables.table(runs, {"spread": "spread", "overhang": "overhang", "repeatability30": "repeatability, 30°"}))
+Markdown(tables.table(runs, {"spread": "spread", "overhang": "overhang"}))
 
 # %% [markdown]
 # ## Other detectors

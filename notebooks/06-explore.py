@@ -2,8 +2,8 @@
 # # What happens when I turn it?
 #
 # Move a slider, and the photo turns. The boxes, the rotated boxes, the masks and the keypoints follow, or fail to. A
-# keypoint's colour is its place in the list. If each colour stays on its part of the object, the keypoints turned with
-# it.
+# keypoint's colour is its place in the list. Keypoints that turn with an object would keep each colour on its part of
+# it. Keypoints that do not turn keep each colour at its side of the photo.
 #
 # The sliders need a running kernel: open this notebook with `jupyter lab notebooks` and run all cells. They also need a
 # trained model. The pipeline's `kaod` is taken if it is there. If not, the second cell names the command that trains

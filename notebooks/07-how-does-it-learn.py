@@ -2,9 +2,10 @@
 # # How does it learn?
 #
 # Training adds up four losses: the classes, the boxes, the centerness (how near a location is to its object's middle),
-# and, for KAOD, the keypoint loss. The keypoint loss compares the keypoints of two views of a photo. It has an easy way
-# out: keypoints that all lie in one place are perfectly consistent, and worth nothing. So its curve must be read beside
-# a gauge.
+# and, for KAOD, the keypoint loss. The keypoint loss compares the keypoints of two views of a photo. It has two easy
+# ways out. Keypoints that all lie in one place have no loss, and are worth nothing: the collapse gauge below shows
+# them. A round ring of keypoints that does not turn with the object has a small loss after matching, too. So a low
+# keypoint loss does not say that keypoints turn. [02-results](02-results.ipynb) has figures that do.
 #
 # This notebook shows trainings that ended. TensorBoard shows one under way: `tensorboard --logdir scratch`.
 
@@ -35,7 +36,8 @@ logs = {name: pd.read_csv(profile.runs / name / "losses.tsv", sep="\t") for name
 # ## The losses
 #
 # Running means over 20 steps. FCOS has no keypoints. The keypoint loss may rise at first. The keypoints start on a
-# small circle, where they are consistent from the start, and get further apart as they move out to the box.
+# circle, which has a small loss because it looks nearly the same when it is turned. The loss grows as they move out to
+# the box.
 
 # %%
 figure = charts.losses(logs)

@@ -104,19 +104,15 @@ even = losses.spread(idea.on_outline([(0, 0), (1, 0), (1, 1), (0, 1)], keypoints
 figure = charts.spreads(found, even)
 
 # %% [markdown]
-# Are they consistent? *Repeatability* compares the keypoints of a photo with those of the turned photo, turned back and
-# matched. It is their mean distance over √(box area); less is better. Beside it stands the spread, since collapsed
-# keypoints have a small distance, too.
+# **Do they turn with the object?** The paper does not measure it. [02-results](02-results.ipynb) explains the figures
+# below and sets them beside keypoints that do not turn. Keypoints that turn have a turn of 30° and a distance of 0. The
+# hulls of keypoints that do not turn may agree better when they are not turned back. Runs of the grid that are older
+# than this measure do not have it.
 
 # %%
-turns = {f"repeatability{angle}": f"repeatability, {angle}°" for angle in (30, 60, 90)}
-Markdown(tables.table(found, {"spread": "spread"} | turns))
-
-# %% [markdown]
-# **This is no proof that keypoints turn with the object.** The matching pairs each keypoint with one nearby, whichever
-# it was before. A fixed ring of points that does not turn at all scores well. Read the figure as consistency of the
-# *set* of points, and no more. Whether a keypoint stays on its part of the object is an open question that needs
-# another measure.
+turns = {"turn30": "turn found, of 30°", "turn-distance30": "distance after turning back",
+         "turn-hull30": "hulls' IoU, turned back", "turn-hull_unturned30": "hulls' IoU, not turned back"}
+Markdown(tables.table(found, turns))
 
 # %% [markdown]
 # ## 4. Is it better than FCOS on turned photos?

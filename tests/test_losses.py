@@ -17,10 +17,6 @@ def keypoint_loss(P, P_T, T, mask, area, hungarian: bool, settings=SETTINGS):
     return losses.keypoint_loss(losses.Pairs(P, P_T, T, mask, area), replace(settings, hm=hungarian))
 
 
-def repeatability(*pairs):
-    return losses.repeatability(losses.Pairs(*pairs))
-
-
 def levels_of(height, width, strides=(8, 16, 32, 64, 128)):
     """FCOS's levels for a padded size: the table that read_field takes, and each location's place."""
     rows, places, start = [], [], 0
@@ -184,19 +180,6 @@ def test_iou_loss_is_minus_ln_of_torchvisions_iou():
     assert torch.allclose(losses.iou_loss(found, wanted), -box_iou(*boxes).diag().log(), atol=1e-5)
     apart = torch.tensor([[-5.0, 1, 6, 1]])  # the location lies left of the found box, outside it
     assert losses.iou_loss(apart, torch.ones(1, 4)).item() == pytest.approx(-math.log(1e-6))
-
-
-@given(st.floats(-180, 180))
-def test_repeatability_of_an_equivariant_oracle_is_zero_and_of_a_moved_one_the_move(angle):
-    P = 100 * torch.rand(5, 8, 2, dtype=torch.float64)
-    T = geometry.rigid(torch.full((5,), angle), torch.ones(5, 2), torch.full((5, 2), 64.0)).double()
-    everywhere, area = torch.ones(5, dtype=torch.bool), torch.full((5,), 400.0).double()
-    P_T = geometry.transform(T, P)[:, torch.randperm(8)]
-    assert repeatability(P, P_T, T, everywhere, area).max() < 1e-5
-    one = P[:, :1].expand(-1, 8, -1)  # collapsed, so that no other partner is nearer
-    away = geometry.transform(T, one + torch.tensor([6.0, 8.0]))
-    assert repeatability(one, away, T, everywhere, area).tolist() == pytest.approx([10 / 20] * 5, abs=1e-5)
-    assert len(repeatability(P, P_T, T, ~everywhere, area)) == 0
 
 
 def test_separation_punishes_points_in_one_place_alone():

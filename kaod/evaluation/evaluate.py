@@ -3,7 +3,7 @@
 `python -m kaod.evaluation.evaluate MODEL` writes
 runs/<profile>/MODEL/detections/KIND.json   what it found, in COCO's results format (see `results`),
 results/<profile>/details/MODEL.json        for each kind the figures of `evaluate`; the sweep's stand under "sweep", by
-                                            angle. -st has one more, `repeatability`,
+                                            angle. -st has one more, "turning", by angle (see `turning`),
 results/<profile>/metrics/MODEL.json        their `summary`.
 `torchrun --nproc-per-node N -m kaod.evaluation.evaluate MODEL` shares the photos out to N GPUs.
 
@@ -27,7 +27,7 @@ from .. import geometry, losses, model, params
 from ..data import datasets, files
 from ..data.warp import ANGLES, KINDS, available, test_set
 from ..training import checkpoints, processes
-from . import outlines, results
+from . import outlines, results, turning
 from .ap import headline, strongest
 
 
@@ -46,8 +46,9 @@ def detect(detector, samples, batch: int, device: str = "cpu", workers: int = 0)
 
 
 @torch.inference_mode()
-def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict], angle: float) -> torch.Tensor:
-    """`losses.repeatability` at each supervised location of the images, turned by `angle` degrees.
+def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict], angle: float) -> dict:
+    """What `turning.compare` takes, {name: (M, …)}: keypoints at each supervised location of the images and of these
+    turned by `angle` degrees, the locations `o` and the `boxes` of their objects.
 
     It is measured alike for all models, however they were trained: on objects, with a reflected border.
     """
@@ -56,23 +57,24 @@ def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict]
     T = geometry.rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
     views = detector.views(images, T, "reflect")
     _, matched = detector.matched_losses(targets, views.first, views)
-    return losses.repeatability(detector.pairs(views, matched, replace(detector.settings, locations="foreground")))
+    pairs = detector.pairs(views, matched, replace(detector.settings, locations="foreground"))
+    anchors = views.anchors[matched.location]
+    return vars(pairs) | {"o": (anchors[:, :2] + anchors[:, 2:]) / 2, "boxes": matched.boxes}
 
 
-def repeatability(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, float] | None:
-    """By angle of the sweep (but 0): how far keypoints of a turned photo lie from those of the photo itself, in units
-    of √(box area). Read it beside `spread`.
-
-    The mean over the supervised locations of the first `most` samples with an object; None where there is none.
-    """
+def turns(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, dict | None] | None:
+    """By angle of the sweep (but 0): `turning.compare` at the supervised locations of the first `most` samples with an
+    object; None where there is none."""
     photos = [datasets.Photos(samples)[i] for i, sample in enumerate(samples) if not sample.ignore.all()][:most]
     if not photos:
         return None
     found = {}
     for angle in tqdm([angle for angle in ANGLES if angle], "turning", disable=None):
-        values = torch.cat([turned(detector, [image.to(device).float() / 255], [
-            {key: target[key].to(device) for key in ("boxes", "labels")}], angle) for image, target in photos])
-        found[str(angle)] = values.double().mean().item() if len(values) else None
+        of_photos = [turned(detector, [image.to(device).float() / 255], [
+            {key: target[key].to(device) for key in ("boxes", "labels")}], angle) for image, target in photos]
+        joined = {name: torch.cat([each[name] for each in of_photos]) for name in of_photos[0]}
+        o, boxes = joined.pop("o"), joined.pop("boxes")
+        found[str(angle)] = turning.compare(losses.Pairs(**joined), o, boxes, angle)
     return found
 
 
@@ -101,12 +103,14 @@ def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: s
 def summary(details: dict[str, dict]) -> dict[str, float | None]:
     """The figures of a model that `dvc metrics show` prints, from its details; None where unknown.
 
-    AP and AP50 by kind. On -st: the IoU of hull and rectangle, the spread, and the repeatability at 30°.
+    AP and AP50 by kind. On -st: the IoU of hull and rectangle, the spread, and by how many degrees keypoints turn, by
+    index, where the photo turns by 30°.
     """
     st = details["st"]
     found = {f"{ap}-{kind}": details.get(kind, {}).get(ap) for ap in ("AP", "AP50") for kind in ("st", *KINDS)}
     found |= {guess: (st["shape"] or {}).get(guess) for guess in ("hull", "rectangle")}
-    return found | {"spread": st["spread"], "repeatability30": (st.get("repeatability") or {}).get("30")}
+    turn = (st.get("turning") or {}).get("30")
+    return found | {"spread": st["spread"], "turn30": turn and turn["model"]["turn"]}
 
 
 def evaluate_results(profile: params.Profile, name: str, folder: Path) -> dict[str, dict]:
@@ -152,12 +156,12 @@ def evaluate_all(profile: params.Profile, name: str, detector, folder: Path,
         if first:
             results.write(folder / f"{kind}.json", [row for sample, each in zip(dataset.samples, found)
                                                     for row in results.to_rows(each, sample.id, dataset.category_ids)])
-    processes.end()  # repeatability would wait for the others
+    processes.end()  # `turns` would wait for the others
     if not first:
         return None
     found = evaluate_results(profile, name, folder)
-    found["st"]["repeatability"] = (repeatability(detector, test_set(profile, "st").samples, device)
-                                    if isinstance(detector, model.KAOD) else None)
+    found["st"]["turning"] = (turns(detector, test_set(profile, "st").samples, device)
+                              if isinstance(detector, model.KAOD) else None)
     return found
 
 

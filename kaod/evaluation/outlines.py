@@ -101,9 +101,9 @@ def pairs(sample: datasets.Sample, found: dict[str, np.ndarray], least: float = 
     return taken
 
 
-def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of pairs of shapely geometries; the first have an area."""
-    shared = shapely.area(shapely.intersection(first, second))
+def iou(first: np.ndarray, second: np.ndarray, grid: float | None = None) -> np.ndarray:
+    """IoU of pairs of shapely geometries; the first have an area. grid: pixels that corners are rounded to, if any."""
+    shared = shapely.area(shapely.intersection(first, second, grid_size=grid))
     return shared / (shapely.area(first) + shapely.area(second) - shared)
 
 

@@ -35,6 +35,12 @@ SHAPES = {  # the columns of each table of shapes
     "AP50 of masks": {"mask-box": "box filled", "mask-ellipse": "inscribed ellipse", "mask-hull": "keypoints' hull",
                       "mask-bound": "bound: the true objects' own hulls"}}
 
+TURNING = {  # the columns of the table of turns, and its rows beside a model
+    "turn": "turn found, °", "distance": "distance after turning back", "hull": "hulls' IoU, turned back",
+    "hull_unturned": "hulls' IoU, not turned back"}
+BESIDE = {"model": "{}", "ring": "{}: its keypoints, not turned", "ellipse": "ellipses in the boxes",
+          "perfect": "perfect: turned with the object"}
+
 
 def style(photos: bool = False) -> None:
     """Fonts and lines that read well on GitHub; called first by each notebook. photos: keep the figures from here on
@@ -186,6 +192,16 @@ def shape_table(metrics: dict[str, dict], title: str) -> str:
             for model, found in ((model, each["st"]) for model, each in metrics.items()) if found["shape"]}
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(SHAPES[title]))
     return markdown(frame.rename(columns=SHAPES[title]).rename_axis(title))
+
+
+def turning_table(metrics: dict[str, dict], angle: int = 30) -> str:
+    """`kaod.evaluation.turning` at one angle, by index, in Markdown: each model, and beside it what does not turn and
+    what does; empty where it was not measured."""
+    of_models = {model: ((each["st"].get("turning") or {}).get(str(angle)) or {}) for model, each in metrics.items()}
+    rows = {words.format(model): found[kind] for kind, words in BESIDE.items()
+            for model, found in of_models.items() if found}
+    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(TURNING)).rename(columns=TURNING)
+    return markdown(frame.rename_axis(f"photos turned by {angle}°"))
 
 
 def paper_table(paper: dict, data_set: str) -> str:

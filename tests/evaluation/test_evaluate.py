@@ -8,7 +8,7 @@ import torch
 from conftest import found
 from layouts import read_coco
 
-from kaod import ROOT, geometry, model, params
+from kaod import ROOT, geometry, params
 from kaod.data import coco, datasets, files, voc, warp
 from kaod.evaluation import ap, evaluate, outlines
 
@@ -124,22 +124,6 @@ def test_turning_photos_and_perfect_detections_alike_changes_nothing(shared, ang
     assert result["masks"]["bound"] == pytest.approx(bound, abs=0.01) and 0.5 < bound["AP"] < 1
 
 
-def test_repeatability_is_zero_without_a_turn_and_positive_with_one(drawn, tiny):
-    settings = tiny[0]
-    detector = model.build(settings.model, settings.keypoints, 7, 16).eval()
-    photos = [datasets.Photos(drawn[0])[i] for i in range(4)]
-    images = [image.float() / 255 for image, _ in photos]
-    targets = [{key: target[key] for key in ("boxes", "labels")} for _, target in photos]
-    still, turned = (evaluate.turned(detector, images, [dict(each) for each in targets], angle)
-                     for angle in (0.0, 30.0))
-    assert len(still) > 10 and still.max() < 1e-5
-    assert turned.isfinite().all() and turned.mean() > 1e-3
-    found = evaluate.repeatability(detector, drawn[0], most=2)
-    assert len(found) == len(warp.ANGLES) - 1 and all(value > 0 for value in found.values())
-    assert evaluate.repeatability(detector, [replace(each, ignore=np.ones(len(each.labels), bool)) for each in drawn[0]]
-                                  ) is None
-
-
 def test_background_is_no_detection(drawn):
     """An untrained model's label 0 counts nowhere, also where detections are measured without being written."""
     samples, _ = drawn
@@ -169,10 +153,11 @@ def test_the_summary_names_what_is_known():
     plain = evaluate.summary({"st": kind, "rt": kind | {"AP": 0.3}})
     assert len(plain) == 12 and plain["AP-rt"] == 0.3 and plain["AP50-st"] == 0.7
     assert [name for name, value in plain.items() if value is None] == [
-        "AP-cr", "AP-tr", "AP50-cr", "AP50-tr", "hull", "rectangle", "spread", "repeatability30"]
-    told = evaluate.summary({"st": kind | {"spread": 0.5, "repeatability": {"-30": 0.1, "30": 0.2},
+        "AP-cr", "AP-tr", "AP50-cr", "AP50-tr", "hull", "rectangle", "spread", "turn30"]
+    told = evaluate.summary({"st": kind | {"spread": 0.5, "turning": {"-30": None, "30": {"model": {"turn": 2.5}}},
                                            "shape": {"hull": 0.6, "rectangle": 0.8, "box": 0.1}}})
-    assert [told[name] for name in ("hull", "rectangle", "spread", "repeatability30")] == [0.6, 0.8, 0.5, 0.2]
+    assert [told[name] for name in ("hull", "rectangle", "spread", "turn30")] == [0.6, 0.8, 0.5, 2.5]
+    assert evaluate.summary({"st": kind | {"turning": {"30": None}}})["turn30"] is None
 
 
 @pytest.mark.parametrize("name", ["fcos", "no-kpl", "kaod"])

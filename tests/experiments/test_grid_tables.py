@@ -15,7 +15,7 @@ NOTHING = tables.frame([], [])
 def run(model, seed, ap, **shape):
     """A run's file: AP50 is `ap` on -st and .1 more on each of the others, AP half of it."""
     sets = {kind: {"AP50": ap + number / 10, "coco": {"AP": (ap + number / 10) / 2}, "shape": shape or None,
-                   "repeatability": None, "masks": None, "spread": None, "overhang": None}
+                   "turning": None, "masks": None, "spread": None, "overhang": None}
             for number, kind in enumerate(("st", "rt", "cr", "tr"))}
     return {"model": model, "seed": seed, "seconds_per_step": 0.5, "metrics": sets}
 
@@ -87,6 +87,18 @@ def test_the_committed_runs_read_back_as_they_are():
             "seconds_per_step"} < set(found["figure"])
 
 
+def test_how_keypoints_turn_is_told_of_runs_that_measured_it():
+    of_30 = {"model": {"turn": 5.0, "turn_matched": 20.0, "distance": 0.2, "hull": 0.7, "hull_unturned": None},
+             "ring": {"turn": 0.0}}
+    runs = [run("new", 0, 0.5), run("old", 0, 0.5), run("none", 0, 0.5)]
+    runs[0]["metrics"]["st"]["turning"] = {"15": None, "30": of_30}
+    runs[1]["metrics"]["st"] |= {"repeatability": {"30": 0.1}}
+    found = tables.frame(runs, ["new", "old", "none"]).set_index(["model", "figure"])["value"]
+    told = found[found.index.get_level_values("figure").str.contains("^turn|repeat")]
+    assert told.to_dict() == {("new", "turn30"): 5, ("new", "turn-distance30"): 0.2, ("new", "turn-hull30"): 0.7,
+                              ("old", "repeatability30"): 0.1}
+
+
 def test_what_turning_costs_is_taken_seed_by_seed():
     found = tables.turning(frame(
         ("fcos", 0, "AP50-rt", 0.60), ("fcos", 0, "AP50-cr", 0.62), ("fcos", 0, "AP-rt", 0.3),
@@ -111,9 +123,9 @@ def test_a_table_has_dashes_for_what_is_not_known():
 
 
 @pytest.mark.parametrize("mean, half, figure, said", [
-    (0.2, 0.1, "AP50-rt", "better"), (0.2, 0.1, "repeatability30", "worse"), (-0.2, 0.1, "AP50-rt", "worse"),
-    (-0.2, 0.1, "repeatability30", "better"), (-0.2, 0.1, "seconds_per_step", "better"), (0.1, 0.2, "hull", "open"),
-    (-0.1, 0.2, "repeatability30", "open"), (0.1, math.nan, "hull", "one seed")])
+    (0.2, 0.1, "AP50-rt", "better"), (0.2, 0.1, "turn-distance30", "worse"), (-0.2, 0.1, "AP50-rt", "worse"),
+    (-0.2, 0.1, "turn-distance30", "better"), (-0.2, 0.1, "seconds_per_step", "better"), (0.1, 0.2, "hull", "open"),
+    (-0.1, 0.2, "turn-distance30", "open"), (0.1, math.nan, "hull", "one seed")])
 def test_better_or_worse_needs_an_interval_without_zero(mean, half, figure, said):
     assert tables.word(mean, half, figure) == said
 

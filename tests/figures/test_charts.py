@@ -84,6 +84,19 @@ def test_results_are_cocos_ap_and_ap50_and_shapes_are_told_where_outlines_are_kn
     assert rectangle[0] == "| IoU with the true rectangle | the box itself | rectangle of the keypoints |"
 
 
+def test_the_turns_of_models_stand_beside_what_turns_and_what_does_not():
+    still, turned = ({"turn": turn, "turn_matched": 30.0, "distance": away, "hull": 0.5, "hull_unturned": None}
+                     for turn, away in ((0.0, 0.25), (30.0, 0.0)))
+    of_30 = {"model": still | {"turn": 1.5}, "ring": still, "ellipse": still, "perfect": turned}
+    known = {"fcos": details(turning=None), "kaod": details(turning={"30": of_30, "45": None})}
+    head, _, *rows = charts.turning_table(known).splitlines()
+    assert head.startswith("| photos turned by 30° | turn found, ° | distance after turning back | hulls' IoU")
+    assert rows[0] == "| kaod | 1.500 | 0.250 | 0.500 | – |"
+    assert rows[1].startswith("| kaod: its keypoints, not turned | 0.000 | 0.250 ")
+    assert rows[3] == "| perfect: turned with the object | 30.000 | 0.000 | 0.500 | – |" and len(rows) == 4
+    assert charts.turning_table({"old": details()}) == charts.turning_table(known, 45) == ""
+
+
 def test_the_papers_tables():
     table = charts.paper_table(files.read_json(ROOT / "data" / "paper.json"), "VOC").splitlines()
     assert table[0].startswith("| VOC mAP, from the paper | ")
