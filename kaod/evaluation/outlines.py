@@ -107,6 +107,12 @@ def iou(first: np.ndarray, second: np.ndarray, grid: float | None = None) -> np.
     return shared / (shapely.area(first) + shapely.area(second) - shared)
 
 
+def smallest_rectangles(shapes: np.ndarray) -> np.ndarray:
+    """The smallest rectangle around each of the shapely geometries, however turned; without area where one is empty."""
+    rings = [shapely.get_coordinates(hull) for hull in shapely.convex_hull(shapes)]
+    return shapely.polygons([geometry.smallest_rectangle(ring) if len(ring) else np.zeros((4, 2)) for ring in rings])
+
+
 def shape_metrics(samples, detections) -> dict:
     """`shape`, `spread` and `overhang`, as this module's docstring says; all None where nothing was found."""
     corners, truths, clouds, frames, spreads = [], [], [], [], []
@@ -131,13 +137,13 @@ def shape_metrics(samples, detections) -> dict:
     if clouds:
         # cut to the frame, as the box and the outline are
         hulls = outlines["hull"] = shapely.intersection(shapely.convex_hull(clouds), np.array(frames))
-        rectangles["rectangle"] = shapely.oriented_envelope(hulls)
+        rectangles["rectangle"] = smallest_rectangles(hulls)
         outside = shapely.area(hulls) - shapely.area(shapely.intersection(hulls, boxes))
         metrics |= {"spread": float(np.mean(spreads)),
                     "overhang": float(np.mean(outside / np.maximum(shapely.area(hulls), 1e-9)))}
     known = shapely.area(truths) > 0
     if known.any():
-        true_rectangles = shapely.oriented_envelope(truths[known])
+        true_rectangles = smallest_rectangles(truths[known])
         values = {name: iou(truths[known], each[known]) for name, each in outlines.items()} | {
             name: iou(true_rectangles, each[known]) for name, each in rectangles.items()}
         metrics["shape"] = {"objects": int(known.sum())} | {name: float(each.mean()) for name, each in values.items()}

@@ -8,10 +8,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from kaod import geometry, losses, model
-from kaod.data import datasets, kinds
+from kaod.data import datasets, warp
 from kaod.evaluation import evaluate, turning
 
-ANGLES = [angle for angle in kinds.ANGLES if angle]
+ANGLES = [angle for angle in warp.ANGLES if angle]
 ANY, SWEEP, SEEDS = st.floats(-180, 180), st.sampled_from(ANGLES), st.integers(0, 999)
 
 
