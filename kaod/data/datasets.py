@@ -71,10 +71,8 @@ class DataSet:
 
 
 class Photos(torch.utils.data.Dataset):
-    """Samples as torchvision's detectors take them: (uint8 image (3, H, W), {"boxes", "labels", "index"}).
-
-    Ignored objects are not in the targets.
-    """
+    """Samples as torchvision's detectors take them: (uint8 image (3, H, W), {"boxes", "labels", "index"}), without
+    ignored objects."""
 
     def __init__(self, samples: list[Sample]):
         self.samples = samples
