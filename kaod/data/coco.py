@@ -16,7 +16,7 @@ from pycocotools import mask as rle
 
 from ..geometry import polygon, trace
 from . import files
-from .datasets import DataSet, Sample, check_box, fault
+from .samples import DataSet, Sample, check_box, fault
 
 NUMBER = (int, float)
 FORM = {"images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER}, "annotations": {},

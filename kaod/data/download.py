@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from .. import ROOT, params
 from . import coco, files, shapes, voc
-from .datasets import DataSet, Sample, set_file
+from .datasets import set_file
 from .fetch import fetch, size_of, unpack
+from .samples import DataSet, Sample
 
 
 def download(profile: params.Profile, mirror: str | None = None) -> None:

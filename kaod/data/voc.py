@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..geometry import trace
 from .coco import rings
-from .datasets import Sample, check_box, fault
+from .samples import Sample, check_box, fault
 
 VOID = 255  # the rim between objects, which belongs to none
 
