@@ -1,5 +1,5 @@
-# make repro: the pipeline, from data to figures. make test: the fast tests, the notebooks and a browser. make slow: the
-# other tests. They set up .venv first if it is missing or older than what it is made from.
+# make repro: the pipeline, from data to figures, and those beside the committed ones. make test: the fast tests, the
+# notebooks and a browser. make slow: the other tests. They set up .venv first if it is missing or older than what it is made from.
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -8,8 +8,9 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 .PHONY: repro test slow clean
 
 repro: .venv/made
-	python -m kaod.figures.nb check
+	@python -m kaod.figures.notebooks check
 	dvc repro
+	@python -m kaod.evaluation.compare
 
 # two tests at a time: threads that have nothing to do shall sleep, not spin
 test: export OMP_WAIT_POLICY = passive

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
-from matplotlib import pyplot as plt
 from PIL import Image, ImageOps
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
@@ -216,9 +215,8 @@ def main() -> int:
         found = predictor.predict([photo], given.least)[0]
         rows += records(found, number, path.name if alike[path.name] == 1 else path.as_posix(), predictor)
         shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-        figure = photos.picture(to_pil_image((255 * photo).round().byte()), shown, predictor.classes)
+        figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
         charts.save(figure, given.out / name)
-        plt.close(figure)
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")

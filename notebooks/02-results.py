@@ -13,6 +13,7 @@
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
 
 # %%
+import pandas as pd
 from IPython.display import Markdown
 
 from experiments import tables
@@ -54,7 +55,10 @@ Markdown("\n".join(f"- {name}: AP50 on -rt minus that on -cr {each['rt']['AP50']
 
 # %%
 if all("sweep" in each for each in details.values()):
-    figure = charts.sweep(details, f"AP50 against the turn: {profile.name}")
+    sweeps = {name: {int(angle): found["AP50"] for angle, found in each["sweep"].items()}
+              for name, each in details.items()}
+    figure = charts.curves(sweeps, f"AP50 against the turn: {profile.name}", "turn in degrees, clockwise")
+    figure.axes[0].set_xticks(range(-90, 91, 30))
 
 # %% [markdown]
 # ## Shape
@@ -85,13 +89,12 @@ Markdown(charts.shape_table(details, "IoU with the true rectangle") or "No outli
 # %% [markdown]
 # ## By class
 #
-# These are figures of one seed, and the drawn test set has about a hundred objects a class. Even a difference of a
-# tenth may be noise.
+# AP50 on -st of each class; a dash where the test set has none. These are figures of one seed, and the drawn test set
+# has about a hundred objects a class. Even a difference of a tenth may be noise.
 
 # %%
-first, second = list(details)[0], list(details)[-1]
-if first != second:
-    figure = charts.class_differences(details, first, second)
+by_class = pd.DataFrame({name: each["st"]["classes"] for name, each in details.items()}, dtype=float)
+Markdown(charts.markdown(by_class.rename_axis("AP50 on -st")))
 
 # %% [markdown]
 # ## The paper's tables

@@ -5,9 +5,8 @@
 # loss, and KAOD with it. FCOS knows upright boxes only. KAOD's upright boxes (dashed) come from its keypoints. The
 # keypoints also give a rotated box and a mask, their convex hull.
 #
-# A keypoint's colour is its place in the list. In the turned photo each keypoint has the colour of its partner in the
-# photo above. If colours stay on the same part of the object, the keypoints turned with it. Grey keypoints have no
-# partner: the object was not found above, or was found in another place.
+# A keypoint's colour is its place in the list. If each colour stays on its part of the object, the keypoints turned
+# with it.
 
 # %% tags=["parameters"]
 profile = None       # a section of params.yaml; None: the one that params.yaml selects
@@ -19,33 +18,29 @@ least = 0.4          # scores below are not drawn
 import torch
 
 from kaod import params
-from kaod.data import files
 from kaod.evaluation import evaluate
 from kaod.figures import charts
-from kaod.figures.photos import before_and_after, best, follow
+from kaod.figures.photos import best, grid
 from kaod.training import checkpoints
 
 charts.style(photos=True)
 profile, models = params.load(profile)
 torch.set_num_threads(profile.train.threads)  # the same digits on any number of cores
 upright, turned = evaluate.test_set(profile, "st"), evaluate.test_set(profile, "rt")
-maps = files.read_json(profile.runs / "warped" / "rt" / "maps.json")
 
 # %%
-pairs = [(upright.samples[i % len(upright.samples)], turned.samples[i % len(turned.samples)]) for i in photos]
+samples = [each.samples[i % len(each.samples)] for i in photos for each in (upright, turned)]
 columns = {}
 for name in models:
-    detector, classes, _ = checkpoints.load(profile.runs / name / "model.pt", detection=profile.evaluate)
-    found = [best(each, least) for each in evaluate.detect(detector, sum(pairs, ()), 1)]
-    for i, (sample, _) in enumerate(pairs):
-        if "keypoints" in found[2 * i]:
-            found[2 * i + 1] = follow(found[2 * i], found[2 * i + 1], maps[sample.name])
-    columns[name] = found
+    detector, *_ = checkpoints.load(profile.runs / name / "model.pt", detection=profile.evaluate)
+    columns[name] = [best(each, least) for each in evaluate.detect(detector, samples, 1)]
 
 # %%
-figure = before_and_after(pairs, columns, [maps[sample.name] for sample, _ in pairs], upright.classes)
+rows = [(("as it is", "turned")[i % 2], [(sample, None), *((sample, found[i]) for found in columns.values())])
+        for i, sample in enumerate(samples)]
+figure = grid(rows, upright.classes, ["ground truth", *columns])
 charts.save(figure, profile.results / "what-it-sees.png")
 
 # %% [markdown]
 # The training was short and the data set is small, so look for the pattern, not for perfection. Which objects are found
-# in both rows? Do the coloured points keep to the same parts of them?
+# in both rows? Does each colour keep to its part of them?

@@ -22,7 +22,7 @@ from kaod import params
 from kaod.data import datasets, warp
 from kaod.evaluation import evaluate
 from kaod.figures import charts
-from kaod.figures.photos import versions
+from kaod.figures.photos import grid
 
 charts.style(photos=True)
 profile, _ = params.load(profile)
@@ -37,7 +37,8 @@ tests = {kind: evaluate.test_set(profile, kind).samples for kind in warp.NAMES}
 
 # %%
 chosen = [i for i, sample in enumerate(tests["st"]) if (~sample.ignore).sum() >= objects][:photos] or [0]
-figure = versions({kind: [samples[i] for i in chosen] for kind, samples in tests.items()}, training.classes)
+figure = grid([(f"-{kind}: {warp.NAMES[kind]}", [(samples[i], None) for i in chosen])
+               for kind, samples in tests.items()], training.classes)
 
 # %% [markdown]
 # ## How much there is

@@ -2,8 +2,8 @@
 # # What happens when I turn it?
 #
 # Move a slider, and the photo turns. The boxes, the rotated boxes, the masks and the keypoints follow, or fail to. A
-# keypoint has the colour of its partner in the photo as it is. Where colours stay on their part of the object, the
-# keypoints turned with it.
+# keypoint's colour is its place in the list. If each colour stays on its part of the object, the keypoints turned with
+# it.
 #
 # The sliders need a running kernel: open this notebook with `jupyter lab notebooks` and run all cells. They also need a
 # trained model. The pipeline's `kaod` is taken if it is there. If not, the second cell names the command that trains
@@ -28,6 +28,8 @@ photos = sliders.paths(profile, own)
 
 # %% [markdown]
 # ## One turn
+#
+# Left: the photo as it is. Right: turned by `angle` degrees.
 
 # %%
 first = next(iter(models.values()))

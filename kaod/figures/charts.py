@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ..data import files
-from ..data.warp import ANGLES, NAMES
+from ..data.warp import NAMES
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 DARK = "#333333"
@@ -42,9 +42,9 @@ def style(photos: bool = False) -> None:
     jpeg = {"pil_kwargs": {"quality": 80, "subsampling": 0}}
     set_matplotlib_formats("jpeg" if photos else "png", **(jpeg if photos else {}))
     plt.rcParams.update({
-        "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.titlesize": 12, "axes.grid": False, "figure.constrained_layout.use": True, "legend.frameon": False,
-        "axes.prop_cycle": plt.cycler(color=LINES)})
+        "figure.figsize": (8, 3.2), "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.titlesize": 12,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
+        "legend.frameon": False, "axes.prop_cycle": plt.cycler(color=LINES)})
 
 
 def save(figure, path) -> None:
@@ -59,12 +59,9 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
     def cell(value) -> str:
         if isinstance(value, str):
             return value
-        if pd.isna(value):
-            return "–"
-        return f"{value:,}" if isinstance(value, (int, np.integer)) else f"{value:.{digits}f}"
+        return "–" if pd.isna(value) else f"{value:.{digits}f}" if isinstance(value, float) else f"{value:,}"
 
-    rows = [[frame.index.name or "", *frame.columns], ["---"] * (1 + len(frame.columns)),
-            *([name, *row] for name, row in zip(frame.index, frame.map(cell).to_numpy()))]
+    rows = [[frame.index.name or "", *frame], ["---"] * (1 + frame.shape[1]), *frame.map(cell).reset_index().to_numpy()]
     return "" if frame.empty else "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
@@ -92,10 +89,10 @@ def finish(axes, **settings):
 
 def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title: str):
     """How many vertices the objects have; counts: {class: vertices of each object}."""
-    _, axes = plt.subplots(figsize=(8, 3.2))
-    values = np.concatenate([np.asarray(each) for each in counts.values()])
+    values = np.concatenate(list(counts.values()))
     top = int(np.percentile(values, 92)) + 2
-    axes.hist(np.minimum(values, top), np.arange(top + 2) - 0.5, color=COLOURS[5])
+    _, axes = plt.subplots()
+    axes.hist(values.clip(max=top), np.arange(top + 2) - 0.5, color=COLOURS[5])
     axes.axvline(median, color=DARK, linewidth=2, label=f"median: {median:g} vertices")
     axes.axvline(k, color=COLOURS[3], linewidth=2, linestyle="--", label=f"chosen: K = {k}")
     above = f" ({top} stands for all above)" if values.max() > top else ""
@@ -104,25 +101,20 @@ def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title:
 
 def vertices_by_class(counts: dict[str, list[int]], k: int):
     """Median and middle half of the vertex counts of each class; at most 20 classes, the most frequent ones."""
-    names = sorted(sorted(counts, key=lambda name: -len(counts[name]))[:20], key=lambda name: np.median(counts[name]))
-    _, axes = plt.subplots(figsize=(8, 0.8 + 0.27 * len(names)))
-    low, middle, high = np.array([np.percentile(counts[name], (25, 50, 75)) for name in names]).T
-    axes.hlines(names, low, high, color=COLOURS[5], linewidth=6)
-    axes.plot(middle, names, "o", color=DARK)
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in counts.items()})
+    names = frame[frame.count().nlargest(20).index].median().sort_values().index
+    axes = frame[names].plot.box(vert=False, whis=0, showfliers=False, showcaps=False,
+                                 figsize=(8, 0.8 + 0.27 * len(names)), medianprops={"color": DARK, "linewidth": 3})
     axes.axvline(k, color=COLOURS[3], linestyle="--", label=f"K = {k}")
-    return finish(axes, xlabel="vertices (dot: median; bar: middle half)", title="Vertices by class")
+    return finish(axes, xlabel="vertices (thick: median; box: middle half)", title="Vertices by class")
 
 
-def tolerance_curve(medians: dict[float, float], marks: dict[str, float], title: str, target: float | None = None):
-    """The median vertex count against the tolerance of the simplification, a share of the perimeter. marks: {words:
-    tolerance} of what is drawn as a line of its own."""
-    _, axes = plt.subplots(figsize=(8, 3))
-    axes.plot([100 * each for each in medians], list(medians.values()), marker="o", markersize=3)
-    if target is not None:
-        axes.axhline(target, color=DARK, linewidth=1, label=f"the paper's median: {target:g}")
-    for (words, tolerance), colour, dashes in zip(marks.items(), (COLOURS[3], "#888888"), ("--", ":")):
-        axes.axvline(100 * tolerance, color=colour, linestyle=dashes, linewidth=2,
-                     label=f"{words}: {100 * tolerance:g} %")
+def tolerance_curve(medians: dict, chosen: float, title: str):
+    """The median vertex count against the tolerance of the simplification, a share of the perimeter. medians:
+    {tolerance: median}."""
+    _, axes = plt.subplots()
+    axes.plot(pd.Series(medians).rename(lambda tolerance: 100 * float(tolerance)).sort_index(), "o-", markersize=3)
+    axes.axvline(100 * chosen, color=COLOURS[3], linestyle="--", label=f"default: {100 * chosen:g} %")
     return finish(axes, xlabel="tolerance, % of the outline's length", ylabel="median vertices", ylim=(0, None),
                   title=title)
 
@@ -148,7 +140,7 @@ def losses(logs: dict[str, pd.DataFrame]):
 
 def gauge(logs: dict[str, pd.DataFrame], even: float):
     """The spread of the keypoints over the steps; even: that of keypoints evenly on the box's outline."""
-    _, axes = plt.subplots(figsize=(8, 3.2))
+    _, axes = plt.subplots()
     running(axes, logs, "spread")
     axes.axhline(even, color=DARK, linestyle="--", linewidth=1, label=f"evenly on the box's outline: {even:.2f}")
     axes.axhline(0, color=COLOURS[3], linestyle=":", linewidth=3, label="collapsed: 0")
@@ -158,44 +150,22 @@ def gauge(logs: dict[str, pd.DataFrame], even: float):
 
 def curves(values: dict[str, dict[int, float]], title: str, xlabel: str = "steps"):
     """AP50 of each model at some steps, or angles: {model: {step: AP50}}."""
-    _, axes = plt.subplots(figsize=(8, 3.2))
+    _, axes = plt.subplots()
     for model, look in looks(values).items():
-        axes.plot(list(values[model]), list(values[model].values()), **look, label=model)
+        axes.plot(pd.Series(values[model]).sort_index(), **look, label=model)
     return finish(axes, xlabel=xlabel, ylabel="AP50", ylim=(0, None), title=title)
-
-
-def sweep(metrics: dict[str, dict], title: str):
-    """AP50 of each model against the angle by which the photos were turned."""
-    figure = curves({model: {angle: each["sweep"][str(angle)]["AP50"] for angle in ANGLES}
-                     for model, each in metrics.items()}, title, "turn in degrees, clockwise")
-    figure.axes[0].set(xticks=ANGLES[::2])
-    return figure
 
 
 def ap_bars(metrics: dict[str, dict], title: str):
     """AP50 of each model on each test set."""
     frame = pd.DataFrame({model: {f"-{kind}\n{NAMES[kind]}": each[kind]["AP50"] for kind in NAMES if kind in each}
                           for model, each in metrics.items()}).dropna()
-    look = looks(metrics)
-    axes = frame.plot.bar(figsize=(8, 3.2), width=0.8, rot=0, color={model: look[model]["color"] for model in look},
-                          ylabel="AP50", ylim=(0, 1), title=title)
-    for bars, model in zip(axes.containers, look):
-        plt.setp(bars.patches, hatch="" if look[model]["linestyle"] == "-" else "//")
+    axes = frame.plot.bar(width=0.8, rot=0, ylabel="AP50", ylim=(0, 1), title=title)
+    for bars, look in zip(axes.containers, looks(metrics).values()):
+        plt.setp(bars.patches, color=look["color"], hatch="" if look["linestyle"] == "-" else "//", edgecolor="white")
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
     axes.legend(loc="upper right", ncols=len(metrics))
     return axes.figure
-
-
-def class_differences(metrics: dict[str, dict], first: str, second: str, kinds=("st", "rt")):
-    """AP50 of each class: one model's minus the other's, on each test set; at most 20 classes, the most frequent."""
-    names = sorted(metrics[first]["st"]["counts"], key=lambda name: -metrics[first]["st"]["counts"][name])[:20]
-    _, axes = plt.subplots(figsize=(8, 1 + 0.32 * len(names)))
-    for number, (kind, marker) in enumerate(zip(kinds, "os")):
-        before, after = (pd.Series(metrics[model][kind]["classes"], dtype=float)[names] for model in (first, second))
-        axes.plot(after - before, np.arange(len(names)) + 0.1 * number, marker, color=COLOURS[number], label=f"-{kind}")
-    axes.axvline(0, color=DARK, linewidth=1)
-    return finish(axes, yticks=range(len(names)), yticklabels=names, xlabel=f"AP50 of {second} minus that of {first}",
-                  title="Differences by class")
 
 
 def results_table(metrics: dict[str, dict]) -> str:
@@ -208,12 +178,12 @@ def results_table(metrics: dict[str, dict]) -> str:
     return markdown(frame)
 
 
-def shape_table(metrics: dict[str, dict], title: str, kind: str = "st") -> str:
-    """How well hulls and rotated boxes tell shapes, in Markdown, one row a model; empty where no outline is known.
-    title: one of `SHAPES`."""
-    rows = {model: {"spread": found["spread"]} | found["shape"] | {
-        f"mask-{guess}": each["AP50"] for guess, each in (found["masks"] or {}).items()}
-        for model, found in ((model, each[kind]) for model, each in metrics.items()) if found["shape"]}
+def shape_table(metrics: dict[str, dict], title: str) -> str:
+    """How well hulls and rotated boxes tell shapes on -st, in Markdown, one row a model; empty where no outline is
+    known. title: one of `SHAPES`."""
+    rows = {model: {"spread": found["spread"], **found["shape"],
+                    **{f"mask-{guess}": each["AP50"] for guess, each in (found["masks"] or {}).items()}}
+            for model, found in ((model, each["st"]) for model, each in metrics.items()) if found["shape"]}
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(SHAPES[title]))
     return markdown(frame.rename(columns=SHAPES[title]).rename_axis(title))
 
@@ -227,9 +197,9 @@ def paper_table(paper: dict, data_set: str) -> str:
 
 def data_table(sets: dict[str, list]) -> str:
     """Photos, objects, and what of them is ignored, in Markdown, one row a set of samples."""
-    counts = {key: (len(samples), sum(len(each.labels) for each in samples),
-                    int(sum(each.ignore.sum() for each in samples))) for key, samples in sets.items()}
-    frame = pd.DataFrame.from_dict(counts, orient="index", columns=["photos", "objects", "ignored"])
+    frame = pd.DataFrame({"photos": {key: len(samples) for key, samples in sets.items()}})
+    frame["objects"] = [sum(len(each.labels) for each in samples) for samples in sets.values()]
+    frame["ignored"] = [sum(int(each.ignore.sum()) for each in samples) for samples in sets.values()]
     frame["objects a photo"] = frame["objects"] / frame["photos"].clip(1)
     return markdown(frame.rename_axis("set"), 2)
 
@@ -238,22 +208,20 @@ def class_counts(sets: dict[str, list], classes: list[str], most: int = 20):
     """Objects of each class in each set of samples, as shares of the set; the `most` frequent classes."""
     counts = pd.DataFrame({key: np.bincount(np.concatenate([each.labels for each in samples]),
                                             minlength=len(classes) + 1)[1:] for key, samples in sets.items()}, classes)
-    chosen = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]]
-    shares = (100 * chosen / counts.sum()).rename(columns=lambda key: f"{key}: {counts[key].sum():,} objects")
-    axes = shares.plot.barh(figsize=(8, 1.2 + 0.36 * len(chosen)), width=0.8)
+    names = counts.sum(axis=1).nlargest(most).index
+    axes = (100 * counts / counts.sum()).loc[names].plot.barh(figsize=(8, 1.2 + 0.36 * len(names)), width=0.8)
     for bars, key in zip(axes.containers, counts):
-        axes.bar_label(bars, [f"{count:,}" for count in chosen[key]], fontsize=9, padding=2)
+        axes.bar_label(bars, [f"{count:,}" for count in counts.loc[names, key]], fontsize=9, padding=2)
     axes.invert_yaxis()
     return finish(axes, xlabel="% of the set's objects (at the bar: how many)", title="Classes")
 
 
 def object_sizes(sets: dict[str, list]):
     """How large the objects of each set are: √(box area) in pixels of the photo, as shares of the set."""
+    _, axes = plt.subplots()
     sizes = {key: np.sqrt(np.concatenate([(each.boxes[:, 2:] - each.boxes[:, :2]).prod(1) for each in samples]))
              for key, samples in sets.items()}
-    bins = np.linspace(0, max(each.max() for each in sizes.values()), 31)
-    _, axes = plt.subplots(figsize=(8, 3.2))
-    for number, (key, each) in enumerate(sizes.items()):
-        axes.hist(each, bins, weights=np.full(len(each), 100 / len(each)), histtype="step", linewidth=2,
-                  linestyle=("-", "--", ":", "-.")[number % 4], label=f"{key}: median {np.median(each):.0f} px")
+    for (key, each), dashes in zip(sizes.items(), ("-", "--", ":", "-.")):
+        axes.hist(each, np.linspace(0, max(map(max, sizes.values())), 31), weights=np.full(len(each), 100 / len(each)),
+                  histtype="step", linewidth=2, linestyle=dashes, label=f"{key}: median {np.median(each):.0f} px")
     return finish(axes, xlabel="√(box area), pixels", ylabel="% of the set's objects", title="Sizes")

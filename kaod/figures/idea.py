@@ -8,22 +8,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import shapely
 import torch
-from matplotlib.patches import Rectangle
+from matplotlib.collections import LineCollection
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from .. import geometry, losses
 from ..data import shapes
-from .charts import COLOURS, DARK
-from .photos import FROM_POINTS, keypoints, labelled, legend, outline, show
+from .charts import COLOURS
+from .photos import DASHES, FROM_POINTS, keypoints, labelled, legend, outline, show
 
 FIRST, SECOND = COLOURS[0], COLOURS[1]
-BELOW = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "fontsize": 10, "handlelength": 1.6}  # hides nothing there
 
 
 def photo(seed: int, size: int = 256) -> tuple[Image.Image, np.ndarray]:
     """A drawn photo (size × size pixels), and the outline (V, 2) of its first object."""
-    image, _, _, outlines = shapes.draw(np.random.default_rng(seed), size)
+    image, _, outlines = shapes.draw(np.random.default_rng(seed), size)
     return image, outlines[0]
 
 
@@ -56,8 +55,8 @@ def second_list(P: torch.Tensor, T: torch.Tensor, noise: float, seed: int = 0) -
 
 def soft_box(P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness: float) -> torch.Tensor:
     """The box (4,) that KAOD derives from the keypoints (K, 2) of location o; anchor: the anchor's size in pixels."""
-    left, top, right, bottom = (anchor * losses.keypoints_to_boxes((P - o) / anchor, sharpness)).unbind()
-    return torch.stack((o[0] - left, o[1] - top, o[0] + right, o[1] + bottom))
+    sides = anchor * losses.keypoints_to_boxes((P - o) / anchor, sharpness)
+    return torch.cat((o - sides[:2], o + sides[2:]))
 
 
 def shares(P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness: float) -> torch.Tensor:
@@ -66,47 +65,40 @@ def shares(P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness: float) ->
     return torch.autograd.grad(soft_box(P, o, anchor, sharpness)[0], P)[0][:, 0]
 
 
-def dots(axes, points, colour, numbers: bool = True) -> None:
-    """Points (K, 2), numbered from 1."""
-    axes.scatter(*np.asarray(points).T, s=150 if numbers else 45, color=colour, edgecolors="black", linewidths=1,
-                 zorder=3)
-    for number, place in enumerate(np.asarray(points) if numbers else (), 1):
+def dots(axes, points: torch.Tensor, colour: str, label: str = "") -> None:
+    """Points (K, 2): numbered from 1, or, with an entry in the legend, small."""
+    axes.scatter(*points.T, s=45 if label else 150, color=colour, edgecolors="black", zorder=3, label=label)
+    for number, place in enumerate(() if label else points.numpy(), 1):
         axes.text(*place, number, ha="center", va="center_baseline", fontsize=8.5, fontweight="bold", zorder=4,
                   color="white" if colour == FIRST else "black")
 
 
-def _cross(axes, place, label: str) -> None:
-    """A location, with its name."""
-    axes.plot(*place, "+", color="white", markersize=16, markeredgewidth=4.5, zorder=4)
-    axes.plot(*place, "+", color="black", markersize=14, markeredgewidth=2, zorder=4)
-    axes.annotate(label, place, (9, 7), textcoords="offset points", fontsize=11, fontweight="bold", zorder=4,
+def note(axes, place: torch.Tensor, text: str) -> None:
+    """Words beside a place (2,), readable on any ground."""
+    axes.annotate(text, place.numpy(), (10, 2), textcoords="offset points", fontsize=10, fontweight="bold", zorder=4,
                   bbox={"facecolor": "white", "alpha": 0.85, "pad": 1.5, "linewidth": 0})
 
 
-def _ring(axes, points, colour, label: str, dashes: str = "-", fill: float = 0.0) -> None:
-    """A closed line through points (V, 2) with a dark seam, and an entry in the legend."""
-    outline(axes, points, colour, 1.5 if fill else 2.5, fill, dashes)
-    axes.plot([], [], color=colour, linewidth=7 if fill else 3, linestyle=dashes, alpha=0.7 if fill else 1, label=label)
+def location(axes, place: torch.Tensor, name: str) -> None:
+    """A cross, with its name."""
+    axes.plot(*place, "P", color="black", markeredgecolor="white", markersize=12, zorder=4)
+    note(axes, place, name)
 
 
 def distances_or_points(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness: float):
     """What FCOS learns at one location, and what KAOD learns there."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4.7))
-    box = geometry.enclosing(P)
-    show(left, image, "FCOS: four distances from o")
-    _ring(left, geometry.corners(box).numpy(), FIRST, "the box, given by the distances")
-    x, y = o.tolist()
-    for place in ((box[0], y), (box[2], y), (x, box[1]), (x, box[3])):
-        left.annotate("", place, (x, y), arrowprops={"arrowstyle": "-|>", "color": "white", "linewidth": 2,
-                                                     "shrinkA": 0, "shrinkB": 0, "mutation_scale": 16})
-    show(right, image, f"KAOD: K = {len(P)} keypoints from o")
-    for place in P.numpy():
-        right.plot(*zip((x, y), place), color="white", linewidth=1)
-    _ring(right, geometry.corners(soft_box(P, o, anchor, sharpness)).numpy(), FIRST, "the box, derived from the points")
-    dots(right, P, FIRST)
-    for axes in (left, right):
-        _cross(axes, o, "o")
-        axes.legend(**BELOW)
+    figure, panels = plt.subplots(1, 2, figsize=(8.4, 4.3))
+    box, (x, y) = geometry.enclosing(P), o
+    ends = torch.stack((box[0], y, x, box[1], box[2], y, x, box[3])).reshape(4, 2)
+    for axes, points, ring, title in (
+            (panels[0], ends, box, "FCOS: the box from four distances"),
+            (panels[1], P, soft_box(P, o, anchor, sharpness), f"KAOD: the box from K = {len(P)} keypoints")):
+        show(axes, image, title)
+        outline(axes, geometry.corners(ring), FIRST, 2.5)
+        axes.plot(*torch.stack((o.expand_as(points), points)).permute(2, 0, 1), color="white")
+        location(axes, o, "o")
+    panels[0].plot(*ends.T, "o", color="white", markeredgecolor="black")
+    dots(panels[1], P, FIRST)
     return figure
 
 
@@ -116,18 +108,17 @@ def soft_boxes(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness
     The shares, whose sum is one, stand beside the points that have the largest and the smallest.
     """
     figure, panels = plt.subplots(1, len(sharpness), figsize=(11, 4.2))
-    by_sharpness = [shares(P, o, anchor, value).numpy() for value in sharpness]
-    ends = {"vmin": np.min(by_sharpness), "vmax": np.max(by_sharpness)}  # a share may be below 0 or above 1
-    grey = image.convert("L").convert("RGB")
-    for axes, value, share in zip(panels, sharpness, by_sharpness):
-        show(axes, grey, f"sharpness {value:g}")
-        hard, soft = (geometry.corners(box).numpy() for box in (geometry.enclosing(P), soft_box(P, o, anchor, value)))
-        _ring(axes, hard, SECOND, "from smallest to largest x and y", ":")
-        _ring(axes, soft, FIRST, "from softmin to softmax")
-        drawn = axes.scatter(*P.numpy().T, c=share, cmap="cividis", **ends, s=110, edgecolors="black", zorder=3)
+    found = torch.stack([shares(P, o, anchor, value) for value in sharpness])
+    for axes, value, share in zip(panels, sharpness, found):
+        show(axes, image.convert("L").convert("RGB"), f"sharpness {value:g}")
+        for box, colour, dashes, words in ((geometry.enclosing(P), SECOND, ":", "from smallest to largest x and y"),
+                                           (soft_box(P, o, anchor, value), FIRST, "-", "from softmin to softmax")):
+            outline(axes, geometry.corners(box), colour, 2.5, dashes=dashes)
+            axes.plot([], [], color=colour, linewidth=3, linestyle=dashes, label=words)
+        drawn = axes.scatter(*P.T, c=share, cmap="cividis", s=110, edgecolors="black", zorder=3,
+                             vmin=found.min().item(), vmax=found.max().item())  # a share may be below 0 or above 1
         for number in (share.argmax(), share.argmin()):
-            axes.annotate(f"{share[number]:.2f}", P[number].numpy(), (9, 0), textcoords="offset points", va="center",
-                          fontsize=10, zorder=4, bbox={"facecolor": "white", "alpha": 0.85, "pad": 1.5, "linewidth": 0})
+            note(axes, P[number], f"{share[number]:.2f}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.colorbar(drawn, ax=list(panels), aspect=25, pad=0.01, label="pixels that the left side moves\nwhen a point "
                     "moves by one")
@@ -137,29 +128,26 @@ def soft_boxes(image, P: torch.Tensor, o: torch.Tensor, anchor: float, sharpness
 def two_views(image, P: torch.Tensor, P_T: torch.Tensor, T: torch.Tensor, o: torch.Tensor, smooth_l1: float = 0.1):
     """The two views, and the keypoint loss in points' order and matched; distances over √(box area)."""
     figure, panels = plt.subplots(2, 2, figsize=(9, 9.2))
-    (first, second), (plain, matched) = panels
-    show(first, image, "the photo I, and keypoints P of location o")
-    dots(first, P, FIRST)
-    _cross(first, o, "o")
-    show(second, view(image, T), "the second view T I: keypoints P$_T$ of location T(o)")
-    dots(second, P_T, SECOND)
-    _cross(second, geometry.transform(T, o[None])[0], "T(o)")
+    show(panels[0, 0], image, "the photo I, and keypoints P of location o")
+    dots(panels[0, 0], P, FIRST)
+    location(panels[0, 0], o, "o")
+    show(panels[0, 1], view(image, T), "the second view T I: keypoints P$_T$ of location T(o)")
+    dots(panels[0, 1], P_T, SECOND)
+    location(panels[0, 1], geometry.transform(T, o[None])[0], "T(o)")
     back = geometry.transform(geometry.inverse(T), P_T)  # equation 2
-    scale = (geometry.enclosing(P)[2:] - geometry.enclosing(P)[:2]).prod().sqrt()
-    partners = losses.match(losses.point_costs(P[None] / scale, back[None] / scale, smooth_l1))[0]
-    for axes, order, hungarian, title in ((plain, torch.arange(len(P)), False, "mapped back, index by index"),
-                                          (matched, partners, True, "mapped back, matched")):
-        value = losses.matched_costs(P[None] / scale, back[None] / scale, hungarian, smooth_l1).mean()
-        show(axes, image.convert("L").convert("RGB"), f"{title}: loss {value:.3f}")
-        for start, end in zip(P.numpy(), back[order].numpy()):
-            for colour, width in (("black", 4.5), (COLOURS[6], 2.5)):
-                axes.plot(*zip(start, end), color=colour, linewidth=width, solid_capstyle="round")
-        dots(axes, P, FIRST, numbers=False)
-        dots(axes, back, SECOND, numbers=False)
-    plain.scatter([], [], color=FIRST, edgecolors="black", label="P")
-    plain.scatter([], [], color=SECOND, edgecolors="black", label="T⁻¹ P$_T$")
-    plain.plot([], [], color=COLOURS[6], linewidth=3, label="partners")
-    figure.legend(loc="outside lower center", ncols=3)
+    box = geometry.enclosing(P)
+    first, second = (points[None] / (box[2:] - box[:2]).prod().sqrt() for points in (P, back))
+    partners = losses.match(losses.point_costs(first, second, smooth_l1))[0]
+    for axes, order, hungarian, title in ((panels[1, 0], slice(None), False, "index by index"),
+                                          (panels[1, 1], partners, True, "matched")):
+        value = losses.matched_costs(first, second, hungarian, smooth_l1).mean()
+        show(axes, image.convert("L").convert("RGB"), f"mapped back, {title}: loss {value:.3f}")
+        for colour, width, words in (("black", 4.5, ""), (COLOURS[6], 2.5, "partners")):
+            axes.add_collection(LineCollection(torch.stack((P, back[order]), 1).numpy(), colors=colour,
+                                               linewidths=width, capstyle="round", label=words))
+        dots(axes, P, FIRST, "P")
+        dots(axes, back, SECOND, "T⁻¹ P$_T$")
+    figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -170,34 +158,37 @@ def masks(image, P: torch.Tensor, o: torch.Tensor, maps: dict[str, torch.Tensor]
     for axes, (name, T) in zip(panels, maps.items()):
         share = losses.visible(box, T[None], size).item()
         kept = losses.object_mask(o[None], box, T[None], size).item()
-        axes.imshow(view(image, T, "constant"), extent=(0, image.width, image.height, 0))
-        axes.add_patch(Rectangle((0, 0), *image.size, fill=False, edgecolor=DARK, linewidth=2))
-        outline(axes, geometry.transform(T, geometry.corners(box[0])).numpy(), SECOND, 2.5)
-        _cross(axes, geometry.transform(T, o[None])[0], "T(o)")
-        margin = 0.35 * image.width
-        axes.set(xlim=(-margin / 8, image.width + margin), ylim=(image.height + margin / 4, -margin / 4))
-        axes.set_axis_off()
-        axes.set_title(f"{name}\n{100 * share:.0f} % of the box in view: m = {int(kept)}")
+        show(axes, view(image, T, "constant"), f"{name}\n{100 * share:.0f} % of the box in view: m = {int(kept)}")
+        outline(axes, geometry.transform(T, geometry.corners(box[0])), SECOND, 2.5)
+        location(axes, geometry.transform(T, o[None])[0], "T(o)")
+        axes.set(xlim=(-10, 1.35 * image.width), ylim=(1.1 * image.height, -0.1 * image.height))  # and what left it
     return figure
+
+
+def turned(axes, image, corners: np.ndarray, k: int, angle: float, title: str) -> dict[str, np.ndarray]:
+    """The photo turned by `angle` (degrees), with k keypoints on an object's outline and what follows from them; gives
+    the shapes (V, 2) by name, and the turned outline as "object"."""
+    T = motion(image, angle)
+    points = geometry.transform(T, on_outline(corners, k))
+    show(axes, view(image, T), title)
+    keypoints(axes, {"keypoints": points[None].numpy(), "labels": [1]}, 60)
+    return {"upright box": geometry.corners(geometry.enclosing(points)).numpy(),
+            "rotated box": geometry.rotated_boxes(points[None].numpy())[0][0],
+            "hull (mask)": geometry.hulls(points[None].numpy())[0],
+            "object": geometry.transform(T, torch.from_numpy(corners)).numpy()}
 
 
 def for_free(image, corners: np.ndarray, k: int, angles: tuple[float, ...]):
     """The upright box, the rotated box and the hull of the points, for the photo turned by each angle (degrees)."""
-    figure, panels = plt.subplots(1, len(angles), figsize=(11, 4.4))
+    figure, panels = plt.subplots(1, len(angles), figsize=(11, 4.9))
     for axes, angle in zip(panels, angles):
-        T = motion(image, angle)
-        points = geometry.transform(T, on_outline(corners, k))
-        truth = shapely.Polygon(geometry.transform(T, torch.from_numpy(corners)).numpy())
-        show(axes, view(image, T), f"turned by {angle:g}°")
-        for words, ring, colour, dashes, fill in (
-                ("hull, the mask", geometry.hulls(points[None].numpy())[0], COLOURS[6], "-", 0.45),
-                ("rotated box", geometry.rotated_boxes(points[None].numpy())[0][0], SECOND, "-", 0),
-                ("upright box", geometry.corners(geometry.enclosing(points)).numpy(), FIRST, "--", 0)):
-            found = shapely.Polygon(ring)
-            iou = found.intersection(truth).area / found.union(truth).area
-            _ring(axes, ring, colour, f"{words}: IoU {iou:.2f}", dashes, fill)
-        dots(axes, points, FIRST, numbers=False)
-        axes.legend(**BELOW)
+        found = turned(axes, image, corners, k, angle, f"turned by {angle:g}°")
+        outline(axes, found["upright box"], FIRST, dashes=DASHES)
+        areas = {words: shapely.Polygon(ring) for words, ring in found.items()}
+        truth = areas.pop("object")
+        axes.set_xlabel("\n".join(f"{words}: IoU {area.intersection(truth).area / area.union(truth).area:.2f}"
+                                  for words, area in areas.items()))
+    legend(figure, "upright box", *FROM_POINTS)
     return figure
 
 
@@ -207,14 +198,10 @@ def idea(k: int = 16, angle: float = 40):
     The keypoints lie on the outline here. At most 880 × 330 pixels at the 80 dpi of `charts.style`.
     """
     image, corners = photo(236)
-    T, first = motion(image, angle), on_outline(corners, k)
     figure, panels = plt.subplots(1, 3, figsize=(11, 4.1))
     show(panels[0], image, "a photo; labelled: an upright box")
-    labelled(panels[0], geometry.enclosing(first))
-    second, turned = geometry.transform(T, first), f"the photo turned by {angle:g}°: they turn, too"
-    for axes, seen, points, title in ((panels[1], image, first, f"KAOD: {k} keypoints that nobody labelled"),
-                                      (panels[2], view(image, T), second, turned)):
-        show(axes, seen, title)
-        keypoints(axes, {"keypoints": points[None].numpy(), "labels": [1]}, 60)
+    labelled(panels[0], geometry.enclosing(on_outline(corners, k)))
+    turned(panels[1], image, corners, k, 0, f"KAOD: {k} keypoints that nobody labelled")
+    turned(panels[2], image, corners, k, angle, f"the photo turned by {angle:g}°: they turn, too")
     legend(figure, "labelled box", *FROM_POINTS)
     return figure

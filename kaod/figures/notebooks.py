@@ -1,12 +1,10 @@
 """Runs notebooks so that the same inputs give the same bytes.
 
-A notebook is two files: notebooks/NAME.py, its text and code, on which the pipeline depends, and notebooks/NAME.ipynb,
-the same with outputs, to be looked at. JupyterLab saves both (notebooks/jupytext.toml), so that edited outputs rerun
-nothing.
+A notebook is two files, both of which JupyterLab saves (notebooks/jupytext.toml): NAME.py, its text and code, on which
+the pipeline depends, and NAME.ipynb, the same with outputs, to be looked at. So edited outputs rerun nothing.
 
 `python -m kaod.figures.notebooks run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
-`python -m kaod.figures.notebooks check`      are the two files of each notebook alike? An editor other than JupyterLab
-                                              saves only one
+`python -m kaod.figures.notebooks check`      are the two files of each notebook alike? Other editors save only one
 `python -m kaod.figures.notebooks publish`    the executed copies → notebooks/, to be committed; only those of drawn
                                               photos, and of notebooks whose text and code are those that ran
 """
@@ -33,18 +31,14 @@ def normalise(notebook, outputs: bool):
     notebook.cells = [cell for cell in notebook.cells if outputs or "injected-parameters" not in
                       cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells, 1):
-        cell.id = f"cell-{number:02d}"
-        cell.source = cell.source.rstrip("\n")  # a .py does not keep these
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": tags} if tags else {}
+        cell.id, cell.source = f"cell-{number:02d}", cell.source.rstrip("\n")  # a .py does not keep these
+        cell.metadata = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
         if cell.cell_type == "code":
-            if not outputs:
-                cell.outputs, cell.execution_count = [], None
             # a widget lives beside its kernel only, and has a random id
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-            for output in cell.outputs:
-                if output.output_type in ("display_data", "execute_result"):
-                    output.metadata = {}
+            cell.outputs = [each for each in cell.outputs if outputs and WIDGET not in each.get("data", {})]
+            cell.execution_count = cell.execution_count if outputs else None
+            for each in cell.outputs:
+                each.update({"metadata": {}} if "metadata" in each else {})
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -78,8 +72,8 @@ def execute(path: Path, target: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     kernel = KernelManager(transport="ipc")  # over TCP it would warn that others on this machine can listen
     try:
-        ran = papermill.execute_notebook(normalise(read(path), outputs=False), None, cwd=ROOT / "notebooks",
-                                         progress_bar=False, kernel_name="python3", km=kernel)
+        ran = papermill.execute_notebook(read(path), None, cwd=ROOT / "notebooks", progress_bar=False, km=kernel,
+                                         kernel_name="python3")
     finally:
         if kernel.has_kernel:  # asked to end; papermill would interrupt it first, and it would report that as an error
             kernel.request_shutdown()
@@ -109,12 +103,12 @@ def publish(profile: params.Profile) -> None:
     if profile.draw is None:
         raise ValueError(f"the photos of the profile {profile.name} are not drawn: their licences may forbid it")
     check()
-    executed = {ROOT / "notebooks" / f"{name}.py": profile.runs / "notebooks" / f"{name}.ipynb" for name in names()}
+    executed = {ROOT / "notebooks" / f"{name}.ipynb": profile.runs / "notebooks" / f"{name}.ipynb" for name in names()}
     for path, ran in executed.items():
-        if source(path) != source(ran):
-            raise ValueError(f"{path}: edited since it ran; run `dvc repro` first")
+        if source(path.with_suffix(".py")) != source(ran):
+            raise ValueError(f"{path.with_suffix('.py')}: edited since it ran; run `dvc repro` first")
     for path, ran in executed.items():
-        files.write_bytes(path.with_suffix(".ipynb"), ran.read_bytes())
+        files.write_bytes(path, ran.read_bytes())
 
 
 def main() -> None:

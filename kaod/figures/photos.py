@@ -3,15 +3,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
-from PIL import Image
-from scipy.optimize import linear_sum_assignment
 from torchvision.ops import nms
 
 from .. import geometry
-from ..data.warp import NAMES
 from .charts import COLOURS, DARK
 
 DASHES = (0, (4, 1.2))  # of upright boxes, so long that their colour is seen
@@ -85,16 +83,15 @@ def detections(axes, found: dict[str, np.ndarray], classes: list[str], size: flo
 
 
 def keypoints(axes, found: dict[str, np.ndarray], size: float = 26) -> None:
-    """Each detection's keypoints (coloured by their index, `size` square points large), their hull as mask, and the
-    rotated box. Grey: those that `follow` found no partner for. The colours go round and differ in lightness, too."""
+    """Each detection's keypoints, `size` square points large, their hull as mask, and the rotated box. A keypoint's
+    colour is its place in the list; the colours go round and differ in lightness, too."""
     rings, _ = geometry.rotated_boxes(found["keypoints"])
-    followed = found.get("followed", np.ones(len(rings), bool))
-    for points, hull, ring, label, known in zip(found["keypoints"], geometry.hulls(found["keypoints"]), rings,
-                                                found["labels"], followed):
+    hulls = geometry.hulls(found["keypoints"])
+    for points, hull, ring, label in zip(found["keypoints"], hulls, rings, found["labels"]):
         colour = COLOURS[(label - 1) % len(COLOURS)]
         axes.add_patch(Polygon(hull, facecolor=colour, alpha=0.35, edgecolor="none"))
         outline(axes, ring, colour, 1.6)
-        colours = plt.get_cmap("twilight")(np.arange(len(points)) / len(points)) if known else "#999999"
+        colours = plt.get_cmap("twilight")(np.arange(len(points)) / len(points))
         axes.scatter(*points.T, c=colours, s=size, edgecolors="black", linewidths=0.8, zorder=3)
 
 
@@ -106,79 +103,42 @@ def best(found: dict[str, np.ndarray], least: float, most: int = 8) -> dict[str,
     return {key: value[kept] for key, value in found.items()}
 
 
-def follow(first: dict, second: dict, T) -> dict:
-    """`second`, with each detection's keypoints in the order of those of the same object in `first`.
-
-    T (2, 3) maps the first photo to the second. Partners, one to one: the centres that lie nearest in all, whatever the
-    class, no farther apart than half of √(box area); points: the matching that moves them least. Adds `followed` (n,):
-    False where there is no partner.
-    """
-    T = torch.as_tensor(T, dtype=torch.float64)
-    points, followed = second["keypoints"].copy(), np.zeros(len(second["keypoints"]), bool)
-    moved = geometry.transform(T, torch.from_numpy(first["keypoints"].astype(float))).numpy()
-    off = np.linalg.norm(moved.mean(1)[:, None] - points.mean(1), axis=-1)
-    far = off > 0.5 * np.sqrt(np.prod(second["boxes"][:, 2:] - second["boxes"][:, :2], 1))
-    for theirs, mine in zip(*linear_sum_assignment(np.where(far, 1e6, off))):  # pixels: more than any photo has
-        if not far[theirs, mine]:
-            costs = np.linalg.norm(moved[theirs][:, None] - points[mine], axis=-1)
-            points[mine] = points[mine][linear_sum_assignment(costs)[1]]
-            followed[mine] = True
-    return {**second, "keypoints": points, "followed": followed}
-
-
-def picture(image: Image.Image, found: dict[str, np.ndarray], classes: list[str], largest: int = 1280):
-    """One photo with its detections, and a legend of 26 pixels below, at 100 dpi.
+def picture(photos: list, all_found: list[dict], classes: list[str], largest: int = 1280):
+    """Photos of one size beside each other, each with its detections, and a legend of 26 pixels below, at 100 dpi.
 
     Pixel for pixel, but at least 480 pixels wide, and at most `largest` pixels a side: letters and lines keep their
     size, and on a larger picture nobody could read them.
     """
-    width, height = image.size
+    width, height = photos[0].size
     scale = min(max(1, 480 / width), largest / max(width, height))
-    wide, high, below = max(1, round(width * scale)), max(1, round(height * scale)), 26
-    figure = plt.figure(figsize=(wide / 100, (high + below) / 100), dpi=100, layout="none")
-    axes = figure.add_axes((0, below / (high + below), 1, high / (high + below)))
-    axes.imshow(image.resize((wide, high)) if scale < 1 else image, extent=(0, width, height, 0), aspect="auto")
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    detections(axes, found, classes)
-    legend(figure, "upright box", *(FROM_POINTS if "keypoints" in found else ()), loc="lower center", borderaxespad=0,
-           fontsize=8)
+    wide, high, below, gap = max(1, round(width * scale)), max(1, round(height * scale)), 26, 6
+    across, tall = (wide + gap) * len(photos) - gap, high + below
+    figure = Figure(figsize=(across / 100, tall / 100), dpi=100, layout="none")  # which nothing has to close
+    for number, (image, found) in enumerate(zip(photos, all_found)):
+        axes = figure.add_axes((number * (wide + gap) / across, below / tall, wide / across, high / tall))
+        axes.imshow(image.resize((wide, high)) if scale < 1 else image, extent=(0, width, height, 0), aspect="auto")
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes.set_axis_off()
+        detections(axes, found, classes)
+    kinds = FROM_POINTS if any("keypoints" in found for found in all_found) else ()
+    legend(figure, "upright box", *kinds, loc="lower center", borderaxespad=0, fontsize=8)
     return figure
 
 
-def pair(photos: dict, both: list[dict], classes: list[str]):
-    """Two photos of one size, {title: PIL image}, beside each other, each with its detections."""
-    ratio = max(image.height / image.width for image in photos.values())
-    above, below, high = 0.35, 0.32, 4.5 * ratio + 0.67  # inches: titles, legend, and all
-    figure, panels = plt.subplots(1, 2, figsize=(9, high), dpi=90, layout="none")
-    figure.subplots_adjust(0.005, below / high, 0.995, 1 - above / high, wspace=0.02)
-    for axes, (title, image), found in zip(panels, photos.items(), both):
-        show(axes, image, title)
-        detections(axes, found, classes, 40)
-    any_points = any("keypoints" in found for found in both)
-    legend(figure, "upright box", *(FROM_POINTS if any_points else ()), loc="lower center", borderaxespad=0)
-    return figure
-
-
-def before_and_after(pairs, columns: dict[str, list[dict]], maps: list, classes: list[str]):
-    """Photos as they are and turned, two rows each: the ground truth, and what each model finds.
-
-    pairs: [(sample, turned sample)]. columns: {title: detections of the photos, two for each pair, in order}; where
-    there are keypoints, they are drawn with rotated box and mask. maps: of each pair, first photo to second.
-    """
-    figure = plt.figure(figsize=(11, 5.7 * len(pairs) + 0.4))
-    *parts, last = figure.subfigures(len(pairs) + 1, 1, hspace=0.04, height_ratios=[5.7] * len(pairs) + [0.4])
-    for number, (part, samples) in enumerate(zip(parts, pairs)):
-        grid = part.subplots(2, 1 + len(columns), gridspec_kw={"wspace": 0.01, "hspace": 0.01})
-        turn = np.degrees(np.arctan2(maps[number][1][0], maps[number][0][0]))
-        for row, (panels, sample, side) in enumerate(zip(grid, samples, ("as it is", f"turned by {turn:.0f}°"))):
-            panels[0].set_ylabel(side)
-            for axes, title in zip(panels, ("ground truth", *columns)):
-                show(axes, sample.image(), title if number == row == 0 else "")
-            truth(panels[0], sample, classes)
-            for axes, all_found in zip(panels[1:], columns.values()):
-                detections(axes, all_found[2 * number + row], classes, 60)
-    legend(last, "labelled box", "true outline", "upright box", *FROM_POINTS, loc="center")
+def grid(rows: list[tuple[str, list]], classes: list[str], titles=()):
+    """Photos in rows: [(the row's title, [(sample, what was found there, or None: what is true of it)])]; titles: those
+    of the columns."""
+    figure, panels = plt.subplots(len(rows), len(rows[0][1]), figsize=(11, 0.5 + 10.8 / len(rows[0][1]) * len(rows)),
+                                  squeeze=False)
+    for line, (title, cells) in zip(panels, rows):
+        line[0].set_ylabel(title)
+        for axes, (sample, found) in zip(line, cells):
+            show(axes, sample.image())
+            truth(axes, sample, classes) if found is None else detections(axes, found, classes, 60)
+    for axes, title in zip(panels[0], titles):
+        axes.set_title(title)
+    detected = ("upright box", *FROM_POINTS) if any(found for _, cells in rows for _, found in cells) else ()
+    legend(figure, "labelled box", "true outline", *detected or ("ignored object",))
     return figure
 
 
@@ -201,18 +161,4 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
             labelled(axes, sample.boxes[number])
             keypoints(axes, {"keypoints": found[number][None], "labels": sample.labels[number:number + 1]}, 34)
     legend(figure, "labelled box", *FROM_POINTS)
-    return figure
-
-
-def versions(sets: dict[str, list], classes: list[str]):
-    """The same photos in several versions of the test set, with what is true of them: one row a version. sets:
-    {version, a key of `warp.NAMES`: samples}, equally many each."""
-    columns = max(map(len, sets.values()))
-    figure, grid = plt.subplots(len(sets), columns, figsize=(11, 0.4 + 10.6 / columns * len(sets)), squeeze=False)
-    for row, (kind, samples) in zip(grid, sets.items()):
-        for axes, sample in zip(row, samples):
-            show(axes, sample.image())
-            truth(axes, sample, classes)
-        row[0].set_title(f"-{kind}: {NAMES[kind]}", loc="left", fontweight="bold")
-    legend(figure, "labelled box", "true outline", "ignored object")
     return figure

