@@ -16,7 +16,7 @@ from pycocotools import mask as rle
 
 from ..geometry import polygon, trace
 from . import files
-from .datasets import DataSet, Sample, check_box, fault
+from .samples import DataSet, Sample, check_box, fault
 
 NUMBER = (int, float)
 FORM = {"images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER}, "annotations": {},
@@ -59,9 +59,9 @@ def categories(root: Path, *names: str) -> list[dict]:
             if found.setdefault(item["id"], item["name"]) != item["name"]:
                 raise ValueError(f"{root / name}: category {item['id']} is {item['name']!r}, but elsewhere "
                                  f"{found[item['id']]!r}")
-    twice = {kind for kind in found.values() if list(found.values()).count(kind) > 1}
-    if twice:
-        raise ValueError(f"{root / names[0]}: more than one category is called {min(twice)!r}")
+        for kind in found.values():
+            if list(found.values()).count(kind) > 1:
+                raise ValueError(f"{root / name}: more than one category is called {kind!r}")
     return [{"id": number, "name": found[number]} for number in sorted(found)]
 
 
@@ -106,9 +106,8 @@ def outlines(item: dict, size: tuple[int, int]) -> list[np.ndarray]:
 def read(path: Path, photos: Path, category_ids: list[int], faults: list[str] | None = None) -> list[Sample]:
     """The photos of a file, in its order; `photos` is the folder that its file names start from.
 
-    Crowds (iscrowd: 1, run-length masks) are ignored objects without polygons; other objects' run-length masks
-    are traced. faults: a list that takes one line for each thing that is wrong, which is then left out; None: the first
-    such line is raised as a ValueError.
+    faults: a list that takes one line for each thing that is wrong, which is left out; None: the first such line is
+    raised as a ValueError.
     """
     content = parse(path)
     labels = {category: label for label, category in enumerate(category_ids, 1)}
@@ -155,7 +154,7 @@ def to_coco(dataset: DataSet, photos: Path | None = None) -> dict:
     images, annotations = [], []
     for number, sample in enumerate(dataset.samples, 1):
         image_id, path = number if sample.id is None else sample.id, Path(sample.path)
-        name = path.name if photos is None else Path(os.path.relpath(path, photos)).as_posix()
+        name = Path(os.path.relpath(path, photos or path.parent)).as_posix()
         images.append({"id": image_id, "file_name": name, "width": sample.size[0], "height": sample.size[1]})
         for index, (box, label, ignore, parts) in enumerate(zip(
                 np.round(sample.boxes.astype(float), 3), sample.labels, sample.ignore, sample.polygons)):
@@ -167,9 +166,8 @@ def to_coco(dataset: DataSet, photos: Path | None = None) -> dict:
                 "bbox": [x, y, width, height], "area": area if sample.areas is None else float(sample.areas[index]),
                 "iscrowd": int(ignore), "difficult": int(ignore and not crowd),
                 "segmentation": crowd or [part.flatten().tolist() for part in parts if len(part) >= 3]})
-    names = zip(dataset.category_ids, dataset.classes)
-    return {"images": images, "annotations": annotations,
-            "categories": [{"id": number, "name": name} for number, name in names]}
+    kinds = [{"id": number, "name": name} for number, name in zip(dataset.category_ids, dataset.classes)]
+    return {"images": images, "annotations": annotations, "categories": kinds}
 
 
 def write(path: Path, dataset: DataSet, photos: Path) -> None:

@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from .. import ROOT, params
 from . import coco, files, shapes, voc
-from .datasets import DataSet, Sample, set_file
+from .datasets import set_file
 from .fetch import fetch, size_of, unpack
+from .samples import DataSet, Sample
 
 
 def download(profile: params.Profile, mirror: str | None = None) -> None:
@@ -80,10 +81,9 @@ def draw(profile: params.Profile) -> None:
 def link(profile: params.Profile) -> None:
     """datasets/<profile>/source/ as links to the annotations and masks of the user's own copy.
 
-    DVC hashes what a link to a file points to, so that it sees when the user's files change (not when masks come that
-    were not there); it would neither follow a link to a folder nor let a stage depend on a path that only one profile
-    has. Raises ValueError, with nothing touched, where the copy is in datasets/<profile>/ or around it, or something
-    else than links is in source/.
+    DVC hashes what a link to a file points to (it does not follow a link to a folder), so it sees when they change, not
+    when masks come that were not there. Raises ValueError, with nothing touched, where the copy is in
+    datasets/<profile>/ or around it, or something else than links is in source/.
     """
     folder, links = profile.folder, profile.folder / "source"
     if profile.data.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(profile.data):
@@ -117,11 +117,10 @@ def categories(profile: params.Profile) -> list[dict]:
     return found
 
 
-def unreadable(sample: Sample) -> str:
-    """What is wrong with a photo, decoded whole; nothing: ""."""
+def unreadable(sample: Sample) -> str | None:
+    """What is wrong with a photo, decoded whole, if anything."""
     try:
         sample.image()
-        return ""
     except ValueError as error:
         return str(error)
 
@@ -143,8 +142,8 @@ def check(profile: params.Profile) -> dict:
     """Writes the sets, and returns the manifest: {"categories": [{"id", "name"}], "faults": [line, …],
     "sets": {name: {"photos", "bytes", "objects", "md5"}}}, md5 that of the file written.
 
-    Raises ValueError that lists what is wrong, and leaves the sets as they were. With `skip_bad` that is reported and
-    left out. Either way faults.txt beside the manifest has all of it.
+    What is wrong is listed in faults.txt beside the manifest and left out; without `skip_bad` it is raised as a
+    ValueError, and the sets stay as they were.
     """
     found, faults, sets = categories(profile), [], {}
     empty = DataSet([item["name"] for item in found], [item["id"] for item in found], [])
@@ -177,7 +176,7 @@ def report(profile: params.Profile, faults: list[str]) -> None:
     if not faults:
         return
     files.write_bytes(listing, "".join(f"{line}\n" for line in faults).encode())
-    more = [f"… and {len(faults) - 20} more; all are in {listing}"] if len(faults) > 20 else []
+    more = [f"… and {len(faults) - 20} more; all are in {listing}"] * (len(faults) > 20)
     listed = "\n".join(faults[:20] + more)
     if not profile.skip_bad:
         raise ValueError(f"{profile.data}: {len(faults)} faults in the data ({profile.name}.skip_bad: true in "

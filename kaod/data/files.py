@@ -43,11 +43,6 @@ def write_tsv(path, rows: list[dict]) -> None:
     write_bytes(path, pandas.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n").encode())
 
 
-def read_tsv(path) -> list[dict]:
-    """Rows of `write_tsv`."""
-    return pandas.read_csv(path, sep="\t").to_dict("records")
-
-
 def digest(path) -> str:
     """The file's MD5 sum in hexadecimal."""
     with open(path, "rb") as file:

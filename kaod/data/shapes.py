@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..geometry import polygon
 from . import coco
-from .datasets import DataSet, Sample
+from .samples import DataSet, Sample
 
 SCALE = 3  # drawn larger, then reduced: smooth edges
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..geometry import trace
 from .coco import rings
-from .datasets import Sample, check_box, fault
+from .samples import Sample, check_box, fault
 
 VOID = 255  # the rim between objects, which belongs to none
 
@@ -42,9 +42,8 @@ def sources(root: Path, name: str) -> list[Path]:
 def parse(path: Path):
     """(photo's file name, (w, h), [(class, difficult, box)]) of one annotation file.
 
-    VOC counts pixels from 1 and includes the last one: (x1 − 1, y1 − 1, x2, y2) are the continuous
-    coordinates in which plain IoU equals the devkit's. Some of its files give xmax before xmin, decimals,
-    and nested <part>s with boxes of their own; only an object's own <bndbox> counts.
+    VOC counts pixels from 1 and includes the last one: (x1 − 1, y1 − 1, x2, y2) are the continuous coordinates in which
+    plain IoU equals the devkit's. Some files have decimals, or nested <part>s, whose boxes do not count.
     """
     try:
         tree = ElementTree.parse(path).getroot()
@@ -63,7 +62,7 @@ def parse(path: Path):
 
 
 def classes(root: Path, sets: list[str], faults: list[str] | None = None) -> list[str]:
-    """The classes that occur in these sets, by name (VOC's own order). faults: see `read`."""
+    """The classes that occur in these sets, by name (VOC's own order). faults: see `coco.read`."""
     names = set()
     for name in sets:
         folder, _, stems = listed(root, name)
@@ -76,11 +75,8 @@ def classes(root: Path, sets: list[str], faults: list[str] | None = None) -> lis
 
 
 def outlines(path: Path) -> dict[int, list[np.ndarray]]:
-    """{instance: its outer outlines, each (V, 2)} of a mask, along the edges of its pixels.
-
-    Instance i is the i-th object of the photo's annotation; some objects have no pixel of their own. 0 is background.
-    Raises ValueError that names the file.
-    """
+    """{instance: its outer outlines, each (V, 2)} of a mask, along the edges of its pixels. Instance i is the i-th
+    object of the annotation; some have no pixel of their own. Raises ValueError that names the file."""
     try:
         values = np.asarray(Image.open(path))
     except (OSError, SyntaxError) as error:
@@ -91,12 +87,8 @@ def outlines(path: Path) -> dict[int, list[np.ndarray]]:
 
 
 def read(root: Path, name: str, classes: list[str], faults: list[str] | None = None) -> list[Sample]:
-    """A photo is found by the name of its annotation file, else by the <filename> in it. Outlines are those of
-    SegmentationObject/*.png, where a photo has one.
-
-    faults: a list that takes one line for each thing that is wrong, which is then left out; None: the first
-    such line is raised as a ValueError.
-    """
+    """The photos of a set, found by the name of their annotation file, else by the <filename> in it, with outlines
+    where there is a SegmentationObject/*.png. faults: see `coco.read`."""
     folder, _, stems = listed(root, name)
     photos: dict[str, list[str]] = {}
     for photo in sorted((folder / "JPEGImages").glob("*")):

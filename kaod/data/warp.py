@@ -5,14 +5,13 @@
 turn-90 … turn+90: the first photos, all turned by one angle and cropped as -rt, for a curve of AP over the angle (the
 crop differs from angle to angle, so compare models, not angles).
 
-`python -m kaod.data.warp` writes runs/<profile>/warped/KIND.json, all test sets of a kind in one COCO file, for -st as
-well, so that any detector and any tool can be evaluated on it. The photos are below warped/KIND/, with the maps that
-were used in maps.json, by image id.
+`python -m kaod.data.warp` writes runs/<profile>/warped/KIND.json, all test sets of a kind (-st, too) in one COCO file
+for any detector and tool, and below warped/KIND/ the photos and the maps that were used, maps.json, by image id.
 
-Ground truth: where an object's outlines are known, the box of the transformed outlines; else the box of the transformed
-corners of its box, which is too large, and, as a second set with the same photos, rt-ellipse, the box of the
-transformed ellipse inscribed in it. A crowd's run-length mask is moved as a mask, so that what is ignored does not
-grow. An object with less than `min_area` of its area left in the frame is ignored.
+Ground truth: the box of an object's transformed outlines; where they are unknown, of its box's transformed corners,
+which is too large, and in a second set of the same photos, rt-ellipse, of the ellipse inscribed in it. A crowd's mask
+is moved as a mask, so that what is ignored does not grow. An object with less than `min_area` of its area left in the
+frame is ignored.
 """
 
 import math
@@ -85,6 +84,7 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
     """
     if size == sample.size and torch.equal(T, torch.eye(2, 3).to(T)):
         return sample
+
     def move(points):
         return transform(T, torch.from_numpy(np.asarray(points, np.float64))).numpy()
 
@@ -150,10 +150,9 @@ def write(profile: params.Profile, kind: str) -> None:
 
 def main() -> None:
     profile, _ = params.load()
-    warped = profile.runs / "warped"
-    shutil.rmtree(warped, ignore_errors=True)
+    shutil.rmtree(profile.runs / "warped", ignore_errors=True)
     upright = test_set(profile, "st")
-    coco.write(warped / "st.json", upright, profile.data)
+    coco.write(profile.runs / "warped" / "st.json", upright, profile.data)
     for kind in [*KINDS, *(map(turned, ANGLES) if profile.warp.sweep else ())]:
         write(profile, kind)
     if any(not parts and not ignored for sample in upright.samples

@@ -1,0 +1,81 @@
+"""A photo with its objects, and what may be wrong with one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo and its n objects.
+
+    path: the photo. size: (width, height). boxes: (n, 4) pixels, x1 y1 x2 y2. labels: (n,), from 1.
+    ignore: (n,), true where finding the object counts neither as right nor as wrong (VOC's `difficult`,
+    COCO's crowds). polygons: for each object its outlines, each (V, 2) pixels; empty where unknown.
+    id: the photo's number, COCO's own or counted from 1; None: not loaded from a file. areas: (n,) px², as a COCO file
+    gives them; None: those of outlines or boxes. crowds: by the object's number, the run-length masks of COCO's crowds.
+    """
+
+    path: Path | str
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignore: np.ndarray
+    polygons: list[list[np.ndarray]]
+    id: int | str | None = None
+    areas: np.ndarray | None = None
+    crowds: dict[int, dict] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path, size: tuple[int, int], objects, **more) -> "Sample":
+        """From a row for each object: (box, label, ignore, outlines)."""
+        boxes, labels, ignore, polygons = zip(*objects) if objects else ((), (), (), ())
+        return cls(path, size, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64),
+                   np.array(ignore, bool), list(polygons), **more)
+
+    def image(self) -> Image.Image:
+        """The photo in RGB, unturned (COCO's annotations ignore EXIF orientation, and so do VOC's).
+
+        Raises ValueError, naming the file, where it is missing, broken, or not of the annotated size.
+        """
+        try:
+            with Image.open(self.path) as photo:
+                mode, image = photo.mode, photo.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{self.path}: not a readable photo ({error})") from None
+        if mode.startswith(("I", "F")):  # which Pillow would cut off at 255
+            raise ValueError(f"{self.path}: expected 8 bits a channel; got Pillow's mode {mode}; please convert it")
+        if image.size != self.size:
+            raise ValueError(f"{self.path}: {image.size[0]}×{image.size[1]} pixels, but its annotation says "
+                             f"{self.size[0]}×{self.size[1]}")
+        return image
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Samples and the names of their classes: label i is classes[i - 1], with category_ids[i - 1] in COCO files."""
+
+    classes: list[str]
+    category_ids: list[int]
+    samples: list[Sample]
+
+
+def fault(faults: list[str] | None, message: str) -> None:
+    """One line for the user: noted in the list, or, where there is none, raised as a ValueError."""
+    if faults is None:
+        raise ValueError(message)
+    faults.append(message)
+
+
+def check_box(box, size: tuple[int, int]) -> None:
+    """Raises ValueError for a box (x1, y1, x2, y2) without area, or of which less than half is in the photo (a little
+    over its edge is common)."""
+    x1, y1, x2, y2 = box
+    if not (x2 > x1 and y2 > y1):
+        raise ValueError(f"its box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area")
+    inside = max(0, min(x2, size[0]) - max(x1, 0)) * max(0, min(y2, size[1]) - max(y1, 0))
+    if inside < (x2 - x1) * (y2 - y1) / 2:
+        raise ValueError(f"its box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) lies outside the photo of {size[0]}×{size[1]} "
+                         "pixels")
