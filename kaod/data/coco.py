@@ -18,9 +18,8 @@ from ..geometry import polygon, trace
 from . import files
 from .samples import DataSet, Sample, check_box, fault
 
-NUMBER = (int, float)
-FORM = {"images": {"id": (int, str), "file_name": str, "width": NUMBER, "height": NUMBER}, "annotations": {},
-        "categories": {"id": int, "name": str}}
+IMAGE = {"file_name": str, "width": (int, float), "height": (int, float)}
+FORM = {"images": {"id": (int, str)}, "annotations": {}, "categories": {"id": int, "name": str}}
 
 
 def photo_folder(root: Path, name: str) -> Path:
@@ -113,6 +112,10 @@ def read(path: Path, photos: Path, category_ids: list[int], faults: list[str] | 
     labels = {category: label for label, category in enumerate(category_ids, 1)}
     images, objects = {}, {}
     for image in content["images"]:
+        wrong = [name for name, kind in IMAGE.items() if not isinstance(image.get(name), kind)]
+        if wrong:
+            fault(faults, f"{path}: image {image['id']!r} is broken: {wrong[0]} is {image.get(wrong[0])!r}")
+            continue
         first = images.setdefault(image["id"], image)
         if first is not image:
             fault(faults, f"{path}: image id {image['id']!r} occurs twice, for {first['file_name']} and "
