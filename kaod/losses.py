@@ -45,8 +45,8 @@ def keypoints_to_boxes(offsets: Tensor, sharpness: float) -> Tensor:
 def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
     """−ln IoU (M,), the paper's box loss (Yu et al., UnitBox): (M, 4) and (M, 4) distances from one location.
 
-    Boxes that do not meet have the loss of an IoU of 1e-6 and no gradient; GIoU, the default, gives them one. (FCOS's
-    own distances may start at 0, and stay there without a gradient; keypoints start on a circle.)
+    Boxes that do not meet have the loss of an IoU of 1e-6 and no gradient; GIoU, the default, gives them one. (With
+    `start: zero`, FCOS's distances may start at 0, and stay there without a gradient.)
     """
     meet = torch.minimum(found, wanted)
     meet = (meet[:, :2] + meet[:, 2:]).clamp(min=0).prod(1)
@@ -93,13 +93,14 @@ def visible(boxes: Tensor, T: Tensor, size: Tensor, lattice: int = 16) -> Tensor
     return ((points >= 0) & (points <= size[:, None])).all(-1).to(boxes).mean(1)
 
 
-def object_mask(o: Tensor, boxes: Tensor, T: Tensor, size: Tensor) -> Tensor:
-    """The paper's mask m (M,): o and T(o) lie in the frame, and so does 90 % of the object's transformed box.
+def object_mask(o: Tensor, boxes: Tensor, T: Tensor, size: Tensor, share: float = 0.9) -> Tensor:
+    """The mask m (M,): o and T(o) lie in the frame, and so does this share of the object's transformed box.
 
-    (o itself may lie in the padding of a batch where all locations are compared.)
+    share: 0 asks for valid centres alone, as the paper does. (o itself may lie in the padding of a batch where all
+    locations are compared.)
     """
     inside = [((place >= 0) & (place <= size)).all(-1) for place in (o, transform(T, o[:, None])[:, 0])]
-    return inside[0] & inside[1] & (visible(boxes, T, size) >= 0.9)
+    return inside[0] & inside[1] & (visible(boxes, T, size) >= share)
 
 
 def point_costs(P: Tensor, Q: Tensor, smooth_l1: float) -> Tensor:

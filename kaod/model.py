@@ -1,10 +1,9 @@
 """The detector: torchvision's FCOS, with keypoints in place of its four distances.
 
-Every location o of every FPN level predicts classes, a centerness and K keypoints. The box is derived from
-the keypoints, so that FCOS's own matching, losses, decoding and suppression work unchanged, and the
-comparison with the baseline isolates the head. Known of torchvision's FCOS: locations sit at i·stride (not
-in the middle of their cell); sizes must be padded to 128 (at 800 px the strides of P6 and P7 come out as 61
-and 114 otherwise); `num_classes` counts the background.
+Every location o of every FPN level predicts classes, a centerness and K keypoints. The box is derived from the
+keypoints, so that FCOS's own matching, losses, decoding and suppression work unchanged, and the comparison with the
+baseline isolates the head. Known of torchvision's FCOS: locations sit at i·stride (not in the middle of their cell);
+sizes must be padded to 128 (else P6 and P7 have strides of 61 and 114 at 800 px); `num_classes` counts the background.
 """
 
 import math
@@ -49,8 +48,7 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
             raise RuntimeError(
                 f"no ImageNet weights for {settings.backbone} ({error}); fetch {weights.url} on another machine "
                 f"and put it into {torch.hub.get_dir()}/checkpoints/, or set model.weights: none") from None
-        for block in (body.conv1, body.layer1):
-            block.requires_grad_(False)
+        nn.ModuleList((body.conv1, body.layer1)).requires_grad_(False)
     else:
         body = get_model(settings.backbone, weights=None, norm_layer=partial(nn.GroupNorm, 32))
     width = body.fc.in_features
@@ -88,22 +86,25 @@ class Head(FCOSHead):
         return {key: loss * share for key, loss in found.items()}
 
 
+def ring(k: int, settings: params.Model) -> Tensor:
+    """K offsets (K, 2) on a circle: points that start together get the same gradient, and stay together."""
+    angles = torch.arange(k) * 2 * math.pi / k
+    return settings.spread * torch.stack((angles.cos(), angles.sin()), 1)
+
+
 class KeypointBranch(FCOSRegressionHead):
     """FCOS's regression tower with 2K channels, the K offsets (dx, dy) from the location, as its last layer."""
 
-    def __init__(self, channels: int, k: int, convs: int, radius: float):
-        super().__init__(channels, 1, convs)
+    def __init__(self, channels: int, k: int, settings: params.Model):
+        super().__init__(channels, 1, settings.head_convs)
         self.bbox_reg = nn.Conv2d(channels, 2 * k, 3, padding=1)
         nn.init.normal_(self.bbox_reg.weight, std=0.01)
-        # start on a circle: points that start together get the same gradient, and stay together
-        angles = torch.arange(k) * 2 * math.pi / k
-        self.bbox_reg.bias.data = (radius * torch.stack((angles.cos(), angles.sin()), 1)).flatten()
+        self.bbox_reg.bias.data = ring(k, settings).flatten()
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Offsets (N, L, K, 2) in anchor sizes, signed, and centerness (N, L, 1), over all levels."""
         offsets, centerness = [], []
-        for level in features:
-            hidden = self.conv(level)
+        for hidden in map(self.conv, features):
             offsets.append(self.bbox_reg(hidden).permute(0, 2, 3, 1).flatten(1, 2).unflatten(-1, (-1, 2)))
             centerness.append(self.bbox_ctrness(hidden).permute(0, 2, 3, 1).flatten(1, 2))
         return torch.cat(offsets, 1), torch.cat(centerness, 1)
@@ -114,7 +115,7 @@ class KeypointHead(Head):
 
     def __init__(self, channels: int, num_classes: int, settings: params.Model, k: int):
         super().__init__(channels, num_classes, settings)
-        self.regression_head = KeypointBranch(channels, k, settings.head_convs, settings.spread)
+        self.regression_head = KeypointBranch(channels, k, settings)
         self.sharpness = settings.sharpness
 
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
@@ -132,8 +133,7 @@ class KeypointHead(Head):
 def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
     """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (L, 4), around their location."""
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
-    sizes = anchors[:, 2:] - anchors[:, :2]
-    return centers[:, None] + sizes[:, None] * offsets
+    return centers[:, None] + (anchors[:, 2:] - anchors[:, :2])[:, None] * offsets
 
 
 @dataclass
@@ -162,8 +162,7 @@ class Supervised:
 
 
 class KAOD(FCOS):
-    """FCOS with a keypoint head, trained on two views of each image. Random draws come from torch's global generator.
-    """
+    """FCOS with a keypoint head, trained on two views of each image. Torch's global generator draws these."""
 
     processes = ALONE
 
@@ -232,11 +231,10 @@ class KAOD(FCOS):
         P, P_T = absolute(views.first["offsets"], anchors), absolute(views.second["offsets"], anchors)
         image, location, boxes = matched.image, matched.location, matched.boxes
         if settings.locations == "all":
-            every = torch.ones(P.shape[:2], dtype=torch.bool, device=P.device)
             found = P.new_zeros(*P.shape[:2], 4)
             found[image, location] = boxes
-            image, location = every.nonzero(as_tuple=True)
-            boxes = found[image, location]
+            image, location = torch.ones_like(found[..., 0]).nonzero(as_tuple=True)
+            boxes = found.flatten(0, 1)
         lengths = torch.tensor([h * w for h, w in views.grids])
         # the images are padded so that each level's stride is exactly this
         levels = torch.tensor([[start - h * w, h, w, stride, stride]
@@ -245,16 +243,15 @@ class KAOD(FCOS):
         level = torch.arange(len(views.grids)).repeat_interleave(lengths).to(P.device)[location]
         o = (anchors[location, :2] + anchors[location, 2:]) / 2  # (M, 2)
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
-        near = torch.cat((o, o), 1)
-        m = losses.object_mask(o, torch.where(empty[:, None], near, boxes), T[image], sizes[image])
+        extents = torch.where(empty[:, None], torch.cat((o, o), 1), boxes)
+        m = losses.object_mask(o, extents, T[image], sizes[image], settings.visible)
         anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
         area = torch.where(empty, 8 ** 2 * anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
         read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels)
         return losses.Pairs(P[image, location], read, T[image], m, area)
 
     def postprocess_detections(self, head_outputs, anchors, image_shapes) -> list[dict[str, Tensor]]:
-        """torchvision's, with each detection's keypoints kept: scores √(class · centerness), the best
-        candidates of each level, class-wise suppression."""
+        """torchvision's, with each detection's keypoints kept: the best of each level, then class-wise suppression."""
         detections = []
         for i, shape in enumerate(image_shapes):
             boxes, scores, labels, points = [], [], [], []
@@ -281,8 +278,8 @@ def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: 
           detection: params.Evaluate = DETECTION, fetch: bool = True) -> FCOS:
     """The detector; its weights come from torch's global generator.
 
-    classes: without background. k: keypoints per location (unused by FCOS), at least 2. fetch: whether
-    pretrained weights are wanted, not only their architecture.
+    classes: without background. k: keypoints per location, at least 2; of FCOS, those of the ring that it starts as.
+    fetch: whether pretrained weights are wanted, not only their architecture.
     """
     if k < 2:
         raise ValueError(f"k: expected at least 2 keypoints, since the box of one has no area; got {k}")
@@ -294,7 +291,10 @@ def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: 
         score_thresh=detection.score_thresh, nms_thresh=detection.nms_thresh,
         detections_per_img=detection.detections, size_divisible=128)
     if settings.head == "fcos":
-        return FCOS(head=Head(body.out_channels, classes + 1, settings), **shared)
+        head = Head(body.out_channels, classes + 1, settings)
+        if settings.start == "ring":  # KAOD's first boxes; with boxes of no size FCOS would start behind
+            head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(ring(k, settings), settings.sharpness)
+        return FCOS(head=head, **shared)
     if k == 2:
         warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
     return KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)

@@ -56,10 +56,12 @@ class Model:
     head_convs: Count
     min_size: Count
     max_size: Count
-    anchor_scale: Positive
+    # torchvision rounds half an anchor's side to whole pixels; on P3, of stride 8, these have none to round
+    anchor_scale: Annotated[float, Field(strict=True, gt=0, multiple_of=0.25)]
     box_loss: Literal["giou", "iou"]
     sharpness: Positive
     spread: Amount
+    start: Literal["ring", "zero"]
 
 
 @section
@@ -70,6 +72,7 @@ class Keypoints:
     angle: Amount
     shift: Share
     fill: Literal["reflect", "constant"]
+    visible: Share
     locations: Literal["foreground", "all"]
     normalize: Switch
     reduction: Literal["mean", "sum"]

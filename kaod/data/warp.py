@@ -1,7 +1,8 @@
 """Writes the rotated, cropped and shifted test sets: -rt, -cr and -tr beside the set as it is, -st.
 
 -rt: every photo turned by a random angle, cropped to the largest rectangle without empty border.
--cr: the same crops without the turn, a control for scale. -tr: every photo moved along x and y, cropped.
+-cr: the same crops without the turn, a control for scale and for resampling: see `draw_map`. -tr: every photo moved
+along x and y by whole pixels, cropped.
 turn-90 … turn+90: the first photos, all turned by one angle and cropped as -rt, for a curve of AP over the angle (the
 crop differs from angle to angle, so compare models, not angles).
 
@@ -47,7 +48,12 @@ def available(profile: params.Profile) -> list[str]:
 
 
 def draw_map(kind: str, size: tuple[int, int], rng, settings: params.Warp) -> tuple[torch.Tensor, tuple[int, int]]:
-    """A map (2, 3) from a photo of `size` (w, h) to the new one, and the new one's size; random, but for the sweep."""
+    """A map (2, 3) from a photo of `size` (w, h) to the new one, and the new one's size; random, but for the sweep.
+
+    "cr" is moved by a fraction of a pixel along x and y, drawn at random, within the margin. A turned photo's pixels
+    are interpolated at all such fractions, which blurs it, and that alone costs some AP. So -cr is blurred alike, and
+    what -rt loses beside it is due to the turn.
+    """
     if kind.startswith("turn"):
         angle = crop = float(kind.removeprefix("turn"))
     else:
@@ -57,11 +63,13 @@ def draw_map(kind: str, size: tuple[int, int], rng, settings: params.Warp) -> tu
         dx, dy = (round(share * side) for share, side in zip(rng.uniform(-settings.shift, settings.shift, 2), size))
         return torch.tensor([[1, 0, min(dx, 0)], [0, 1, min(dy, 0)]], dtype=torch.float64), (
             max(1, size[0] - abs(dx)), max(1, size[1] - abs(dy)))
-    # what a turn by `crop` leaves without empty border, with an even margin, so that -cr cuts whole pixels
+    # what a turn by `crop` leaves without empty border, with an even margin: -cr, moved by less than one, stays inside
     fits = [math.floor(side + 1e-6) for side in largest_crop(*size, crop)]
     width, height = (max(1, fit - (side - fit) % 2) for side, fit in zip(size, fits))
     whole = torch.tensor(size, dtype=torch.float64)
     margin = (whole - torch.tensor([width, height])) / 2
+    if kind == "cr":
+        margin -= torch.from_numpy(rng.uniform(size=2)) * margin.clamp(max=1)
     return rigid(torch.tensor(angle, dtype=torch.float64), -margin, whole / 2), (width, height)
 
 

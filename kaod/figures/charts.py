@@ -20,7 +20,7 @@ DARK = "#333333"
 LINES = COLOURS[:6]  # yellow cannot be seen on white
 
 MODELS = {  # colour, marker and dashes of each model, the same in all figures
-    "fcos": ("#0072B2", "o", "-"), "fcos-2x": ("#0072B2", "s", "--"),
+    "fcos": ("#0072B2", "o", "-"), "fcos-2x": ("#0072B2", "s", "--"), "fcos-zero": ("#0072B2", "X", ":"),
     "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"),
     "no-kpl": ("#E69F00", "^", "-"), "kpl": ("#CC79A7", "v", "--"),
     "kpl-hm": ("#009E73", "D", "-"), "kaod": ("#009E73", "D", "-"),  # the grid's name, and the pipeline's
