@@ -5,9 +5,15 @@
 # weak a rival: KAOD looks at two views of each photo, and someone who wants robustness to turning can train FCOS on
 # turned copies. So this notebook compares a grid of models with several seeds. `dvc repro experiments/dvc.yaml` made it.
 #
+# **The committed runs are older than four changes.** FCOS had torchvision's own start in them, which is today's
+# `fcos-zero`. So a part of each difference to FCOS may be the start alone. Detections of the background counted as the
+# last class. -cr cut whole pixels, while -rt interpolates. And `paper` reflected the border, asked for 90 % of a box in
+# view, and had a smooth L1 that turns linear at a tenth of a pixel.
+#
 # | model | what it is |
 # |---|---|
-# | fcos | torchvision's FCOS |
+# | fcos | torchvision's FCOS, with the first boxes of KAOD's circle of keypoints |
+# | fcos-zero | torchvision's FCOS with its own start: boxes without size |
 # | fcos-2x | FCOS with twice as many photos a step: as much work as KAOD's two views |
 # | fcos-corners | FCOS, every other photo a turned copy; its boxes are those of the boxes' turned corners |
 # | fcos-ellipse | the same with the boxes of the turned ellipses inscribed in the boxes |

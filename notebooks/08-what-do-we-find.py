@@ -6,7 +6,7 @@
 #
 # **Read the two apart.** The paper trained on VOC and COCO for days. Our figures are of drawn shapes and of short
 # trainings from scratch. They show whether an effect is there, and which way it points. They neither confirm nor refute
-# the paper's digits.
+# the paper's digits. The runs are older than some changes, which [04-does-it-help](04-does-it-help.ipynb) lists.
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import readme
 import torch
 
 from kaod import ROOT
@@ -77,3 +78,9 @@ def test_the_metrics_of_a_few_photos_are_timed(monkeypatch, tmp_path):
     found = files.read_json(tmp_path / "results" / "benchmarks" / "metrics.json")
     assert set(found["seconds"]) == {"coco", "voc"} and found["photos"] == 5 and found["detections"] == 10
     assert found["command"] == "python benchmarks/metrics.py" and found["hardware"] and found["commit"]
+
+
+def test_the_pages_have_the_benchmarks_table(benchmark):
+    found = list((ROOT / "results" / "benchmarks").glob("train_step-*.json"))
+    assert found and all(benchmark.table(files.read_json(path)) == readme.table("docs/results.md", "table: step")
+                         for path in found)
