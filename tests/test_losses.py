@@ -136,6 +136,17 @@ def test_the_mask_drops_what_left_the_frame():
     assert losses.object_mask(o, boxes, turned, size).tolist() == [True, True, False]  # a corner turns out
 
 
+def test_the_share_that_must_be_visible_is_a_setting_and_0_asks_for_centres_alone():
+    """A box of which a quarter, and one of which all but a part of the left half, leaves the frame."""
+    boxes, size = torch.tensor([[0.0, 40, 20, 60], [0, 40, 20, 60]]), torch.full((2, 2), 100.0)
+    o = torch.tensor([[10.0, 50], [1, 50]])
+    left = geometry.rigid(torch.zeros(2), torch.tensor([[-5.0, 0]] * 2), size / 2)
+    for share, kept in ((0.9, False), (0.76, False), (0.75, True), (0.5, True), (0, True)):
+        assert losses.object_mask(o, boxes, left, size, share).tolist() == [kept, False]  # the second T(o) is outside
+    far = geometry.rigid(torch.zeros(1), torch.tensor([[-10.0, 0]]), size[:1] / 2)
+    assert losses.object_mask(o[:1], boxes[:1], far, size[:1], 0).tolist() == [True]  # half is out, the centre is not
+
+
 @given(st.floats(-180, 180), st.floats(-40, 40))
 def test_the_visible_share_is_that_of_the_polygon(angle, shift):
     import shapely

@@ -16,29 +16,85 @@ def batch(samples):
 
 @pytest.fixture
 def build(tiny):
-    """A small model; keywords change the settings of its keypoints."""
-    def make(name="kaod", k=8, **changes):
+    """A small model; `layers` are changes of its model's settings, other keywords of its keypoints'."""
+    def make(name="kaod", k=8, layers=(), **changes):
         profile = params.apply(tiny[0], tiny[1][name])
-        return model.build(profile.model, replace(profile.keypoints, **changes), 7, k)
+        return model.build(replace(profile.model, **dict(layers)), replace(profile.keypoints, **changes), 7, k)
 
     return make
 
 
 def test_the_baseline_is_torchvisions_own(tiny, build):
     profile, _ = tiny
-    ours = build("fcos").eval()
+    torch.manual_seed(0)
+    ours = build("fcos", layers={"start": "zero"}).eval()
+    torch.manual_seed(0)
     body = model.backbone(profile.model)
     theirs = FCOS(body, 8, head=FCOSHead(body.out_channels, 1, 8, profile.model.head_convs),
                   min_size=profile.model.min_size, max_size=profile.model.max_size, size_divisible=128,
                   anchor_generator=ours.anchor_generator, score_thresh=0.0,
                   center_sampling_radius=1.5 / profile.model.anchor_scale).eval()
-    theirs.load_state_dict(ours.state_dict())
+    assert ours.state_dict().keys() == theirs.state_dict().keys()  # the first weights are the same, too
+    assert all(torch.equal(weight, theirs.state_dict()[name]) for name, weight in ours.state_dict().items())
     ours.score_thresh = 0.0
     images = [torch.rand(3, 100, 140), torch.rand(3, 128, 128)]
     for mine, reference in zip(ours(images), theirs(images)):
         assert mine.keys() == reference.keys() and len(mine["boxes"]) == 100
         for key in mine:
             assert torch.equal(mine[key], reference[key])
+
+
+def first_boxes(detector, sizes) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes (L, 4) of all locations before training, but for the random weights of the last layer, and o (L, 2)."""
+    detector.head.regression_head.bbox_reg.weight.data.zero_()
+    images, _ = detector.transform([torch.rand(3, *sizes)])
+    features = list(detector.backbone(images.tensors).values())
+    anchors = detector.anchor_generator(images, features)[0]
+    found = detector.head(features)["bbox_regression"][0]
+    return detector.head.box_coder.decode(found, anchors), (anchors[:, :2] + anchors[:, 2:]) / 2
+
+
+@pytest.mark.parametrize("layers", [{}, {"spread": 4.0, "sharpness": 4.0, "anchor_scale": 1.0}])
+def test_fcos_and_the_keypoint_head_start_with_the_same_boxes(build, layers):
+    fcos, kaod = (first_boxes(build(name, layers=layers), (128, 128))[0] for name in ("fcos", "kaod"))
+    assert torch.allclose(fcos, kaod, rtol=1e-6, atol=1e-5)  # equal; a processor may add up K numbers in other orders
+    sides = fcos[:, 2:] - fcos[:, :2]
+    zero, o = first_boxes(build("fcos", layers=layers | {"start": "zero"}), (128, 128))
+    assert (sides > 4).all() and torch.equal(zero, torch.cat((o, o), 1))
+    ring, other = (build("fcos", layers=layers | {"start": start}).state_dict() for start in ("ring", "zero"))
+    assert other["head.regression_head.bbox_reg.bias"].abs().sum() == 0 and ring.keys() == other.keys()
+
+
+def test_fcos_draws_the_same_weights_with_either_start(build):
+    made = []
+    for start in ("ring", "zero"):
+        torch.manual_seed(0)
+        made.append(build("fcos", layers={"start": start}).state_dict())
+    assert [name for name in made[0] if not torch.equal(made[0][name], made[1][name])] == [
+        "head.regression_head.bbox_reg.bias"]
+
+
+@pytest.mark.parametrize("k", [3, 8, 16])
+def test_keypoints_start_evenly_on_the_circle(build, k):
+    """`spread` anchor sizes from their location, in pixels; no two of them together."""
+    detector = build(k=k, layers={"spread": 3.0})
+    detector.head.regression_head.bbox_reg.weight.data.zero_()
+    images, _ = detector.transform([torch.rand(3, 128, 128)])
+    points = detector.views(images, None, "reflect").first["offsets"][0]
+    assert torch.allclose(points.norm(dim=-1), torch.tensor(3.0))
+    turns = torch.atan2(points[..., 1], points[..., 0]).rad2deg().remainder(360 - 1e-3).sort(1)[0]
+    assert torch.allclose(turns, (torch.arange(k) * 360 / k).expand_as(turns), atol=1e-2)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 0.75, 1.0, 2.0])
+def test_anchors_have_the_size_that_is_asked_for(build, scale):
+    """torchvision rounds half their sides: to 0 on P3 at a scale of 0.1."""
+    for name in ("fcos", "kaod"):
+        anchors = build(name, layers={"anchor_scale": scale}).anchor_generator.cell_anchors
+        assert len(anchors) == 5
+        for stride, anchor in zip(model.STRIDES, anchors):
+            half = stride * scale / 2
+            assert anchor.tolist() == [[-half, -half, half, half]]
 
 
 def test_the_keypoint_head_differs_in_its_last_layer_only(build):
