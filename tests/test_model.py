@@ -255,6 +255,92 @@ def test_an_equivariant_detector_has_no_keypoint_loss(build, seed):
         assert plain < 1e-12 if torch.equal(order, orders[0]) else plain > 1e-3
 
 
+def fixed(monkeypatch, T):
+    """Every second view is this T (2, 3) of its photo."""
+    monkeypatch.setattr(model, "random_rigid", lambda sizes, *_: T.to(sizes).expand(len(sizes), 2, 3))
+
+
+def shifted(dx: float, dy: float):
+    return torch.tensor([[1.0, 0, dx], [0, 1, dy]])
+
+
+@pytest.mark.parametrize("changes", [{"angle": 0.0}, {"shift": 0.0}])
+def test_second_views_are_turned_and_are_shifted(build, changes):
+    assert build(**changes).train()(*oblong())["keypoints"] > 1e-4  # 0 with neither
+
+
+def test_an_object_counts_where_enough_of_it_is_in_both_views(build, monkeypatch):
+    fixed(monkeypatch, shifted(-10, 0))
+    target = {"boxes": torch.tensor([[0.0, 40, 40, 80]]), "labels": torch.tensor([1])}  # three quarters stay
+    for visible, counts in ((0.76, False), (0.74, True), (0.0, True)):
+        found = build(visible=visible).train()([torch.rand(3, 128, 128)], [dict(target)])
+        assert (found["keypoints"] > 0) == counts
+
+
+def test_what_fills_the_second_view_is_a_setting(build):
+    found = []
+    for fill in ("reflect", "reflect", "constant"):
+        torch.manual_seed(0)
+        found.append(build(fill=fill).train()(*oblong())["keypoints"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_second_view_learns_the_classes_of_the_moved_objects(build, monkeypatch):
+    """The mean of what the photo and, on its own, the shifted photo with its shifted boxes cost."""
+    detector, images = build(supervise_view=True).double().train(), [torch.rand(3, 128, 128).double()]
+    boxes, T = torch.tensor([[20.0, 50, 60, 90], [90, 20, 120, 60]]).double(), shifted(24, -16).double()
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2])}  # the second one's centre leaves the frame
+    fixed(monkeypatch, T)
+    found = detector(images, [dict(target)])["classification"]
+    detector.settings = replace(detector.settings, kpl=False)
+    warped = geometry.warp_images(images[0][None], T[None], torch.tensor([[128, 128]]), "reflect")
+    moved = {"boxes": boxes[:1] + torch.tensor([24, -16, 24, -16]), "labels": torch.tensor([1])}
+    views = [detector([image], [each])["classification"] for image, each in ((images[0], target), (warped[0], moved))]
+    assert found.item() == pytest.approx((views[0] + views[1]).item() / 2, rel=1e-9)
+    assert views[0].item() != pytest.approx(views[1].item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fcos", "kaod"])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_locations_learn_an_object_within_one_and_a_half_strides_of_its_centre(build, monkeypatch, name, scale):
+    """FCOS's rule, in pixels, whatever the size of the anchors: P3 takes this object with all of them."""
+    seen, detector = {}, build(name, layers={"anchor_scale": scale}, kpl=False).train()
+    original = model.Head.compute_loss
+
+    def spy(self, targets, outputs, anchors, matched):
+        seen["o"] = ((anchors[0][:, :2] + anchors[0][:, 2:]) / 2)[matched[0] >= 0]
+        return original(self, targets, outputs, anchors, matched)
+
+    monkeypatch.setattr(model.Head, "compute_loss", spy)
+    center = torch.tensor([66.0, 61])
+    detector([torch.rand(3, 128, 128)],
+             [{"boxes": torch.cat((center - 14, center + 14))[None], "labels": torch.tensor([1])}])
+    places = torch.cartesian_prod(*[torch.arange(0.0, 128, 8)] * 2)
+    expected = places[((places - center).abs() < 12).all(1)]
+    assert len(expected) == 9 and sorted(seen["o"].tolist()) == sorted(expected.tolist())
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1000.0])
+def test_the_boxes_are_the_soft_extents_at_the_sharpness_that_is_set(build, sharpness):
+    """The keypoints' own extent where it is large; where it is small, boxes go to the keypoints' mean."""
+    detector = build(layers={"sharpness": sharpness})
+    found = detector.head([torch.randn(1, 128, 4, 4)])
+    offsets, box = found["offsets"], found["bbox_regression"]
+    hard = torch.cat((-offsets.amin(2), offsets.amax(2)), -1)
+    share = (box / hard).mean().item()
+    assert share == pytest.approx(1, abs=1e-2) if sharpness > 100 else share < 0.7
+
+
+def test_the_weight_of_the_separation_is_its_setting_and_the_gauge_trains_nothing(build):
+    found = []
+    for weight in (1.0, 3.0):
+        torch.manual_seed(0)
+        found.append(build(separation=weight).train()(*oblong()))
+    assert found[0]["separation"] > 0
+    assert found[1]["separation"].item() == pytest.approx(3 * found[0]["separation"].item(), rel=1e-5)
+    assert not found[0]["spread"].requires_grad
+
+
 def test_the_weight_of_the_keypoint_loss_is_beta(build):
     found = []
     for beta in (1.0, 5.0):

@@ -69,7 +69,7 @@ def test_what_a_crop_draws_leaves_the_turn_and_the_shift_as_they_were():
         angle, (dx, dy) = rng.uniform(-30, 30), rng.uniform(-0.2, 0.2, 2)
         T, _ = warp.draw_map("rt", (200, 100), np.random.default_rng(seed), SETTINGS)
         assert torch.equal(T, warp.turn_map((200, 100), angle, angle)[0])
-        assert np.degrees(np.arctan2(T[1, 0], T[0, 0])) == pytest.approx(angle)
+        assert np.degrees(np.arctan2(T[1, 0].item(), T[0, 0].item())) == pytest.approx(angle)
         _, size = warp.draw_map("tr", (200, 100), np.random.default_rng(seed), SETTINGS)
         assert size == (200 - abs(round(200 * dx)), 100 - abs(round(100 * dy)))
 
