@@ -341,6 +341,14 @@ def test_the_weight_of_the_separation_is_its_setting_and_the_gauge_trains_nothin
     assert not found[0]["spread"].requires_grad
 
 
+def test_where_no_object_is_distances_count_in_objects_of_the_levels_own_size(build):
+    pairs, _, grids = paired(
+        build(), lambda sizes: geometry.rigid(torch.zeros(3).double(), 0 * sizes, sizes / 2),
+        *[lambda o, T: o[None, :, None].expand(3, -1, 8, -1)] * 2)
+    sides = torch.cat([torch.full((h * w,), 8 * 0.5 * stride) for (h, w), stride in zip(grids, model.STRIDES)])
+    assert torch.equal(pairs.area, (sides ** 2).double().repeat(3))
+
+
 def test_the_weight_of_the_keypoint_loss_is_beta(build):
     found = []
     for beta in (1.0, 5.0):

@@ -234,6 +234,14 @@ def test_warped_sets_are_the_same_bytes_each_time(users, drawn, layout):
             each.image()  # readable, and of the annotated size
 
 
+def test_each_photo_and_each_seed_has_maps_of_its_own(users):
+    profile, maps = users("coco"), []
+    for seed in (0, 1):
+        warp.write(replace(profile, warp=replace(SETTINGS, seed=seed)), "rt")
+        maps += files.read_json(profile.runs / "warped" / "rt" / "maps.json").values()
+    assert len({str(each) for each in maps}) == 16
+
+
 def test_without_outlines_there_is_a_second_set_of_ellipses(users, monkeypatch):
     """Boxes alone, as in VOC: the same photos with tighter boxes, and COCO files of all sets."""
     profile = users("voc")
