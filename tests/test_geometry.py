@@ -88,6 +88,36 @@ def test_reflection_mirrors_each_image_in_its_own_frame():
     assert row[8:].abs().sum() == 0
 
 
+def test_what_comes_from_outside_is_black_on_all_four_sides():
+    still = geometry.rigid(torch.zeros(4), torch.tensor([[2.0, 0], [-2, 0], [0, 2], [0, -2]]), torch.full((4, 2), 4.0))
+    left, right, top, bottom = geometry.warp_images(torch.ones(4, 1, 8, 8), still, torch.full((4, 2), 8), "constant")
+    for sums, empty in ((left[0].sum(0), slice(2)), (right[0].sum(0), slice(6, 8)),
+                        (top[0].sum(1), slice(2)), (bottom[0].sum(1), slice(6, 8))):
+        kept = torch.full((8,), 8.0)
+        kept[empty] = 0
+        assert sums.tolist() == pytest.approx(kept.tolist())
+
+
+@pytest.mark.parametrize("fill", ["reflect", "constant"])
+def test_no_padding_is_mixed_into_the_border(fill):
+    images = torch.full((1, 1, 12, 12), 100.0)
+    images[0, 0, :7, :9] = 1
+    for dx, dy in ((0.5, 0.5), (-0.5, -0.5)):
+        T = geometry.rigid(torch.zeros(1), torch.tensor([[dx, dy]]), torch.tensor([[4.5, 3.5]]))
+        warped = geometry.warp_images(images, T, torch.tensor([[9, 7]]), fill)[0, 0]
+        assert warped[:7, :9].amax() < 1 + 1e-4 and warped[1:6, 1:8].amin() > 1 - 1e-4
+
+
+def test_random_maps_use_the_whole_range_of_each_side():
+    sizes = torch.tensor([[200.0, 50]]).expand(2000, 2)
+    T = geometry.random_rigid(sizes, 30.0, 0.1)
+    angles = torch.atan2(T[:, 1, 0], T[:, 0, 0]).rad2deg()
+    shifts = geometry.transform(T, sizes[:, None] / 2)[:, 0] - sizes / 2  # of the centre
+    for values, reach in ((angles, 30), (shifts[:, 0], 20), (shifts[:, 1], 5)):
+        assert -reach <= values.min() < -0.98 * reach and 0.98 * reach < values.max() <= 1.0001 * reach
+        assert abs(values.mean()) < 0.1 * reach
+
+
 @given(st.floats(10, 500), st.floats(10, 500), st.floats(-90, 90))
 def test_the_crop_lies_inside_and_cannot_grow(width, height, angle):
     crop_width, crop_height = geometry.largest_crop(width, height, angle)

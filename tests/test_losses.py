@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import replace
 
@@ -62,6 +63,22 @@ def test_the_matching_never_loses_to_another_order():
     for _ in range(50):
         order = torch.randperm(6)
         assert (matched <= losses.matched_costs(P, Q[:, order], False, 0.1).sum(1) + 1e-5).all()
+
+
+@pytest.mark.parametrize("smooth_l1", [0.1, 1.0, 5.0])
+def test_the_loss_is_square_to_the_bend_and_linear_beyond_and_the_matching_minimises_this_very_loss(smooth_l1):
+    P, Q = torch.randn(2, 30, 4, 2, dtype=torch.float64) * 2
+    apart = (P[:, :, None] - Q[:, None]).abs()
+    costs = torch.where(apart < smooth_l1, apart ** 2 / (2 * smooth_l1), apart - smooth_l1 / 2).sum(-1)
+    still = geometry.rigid(torch.zeros(30), torch.zeros(30, 2), torch.zeros(30, 2)).double()
+    everywhere, area = torch.ones(30, dtype=torch.bool), torch.ones(30).double()
+    chosen = replace(SETTINGS, smooth_l1=smooth_l1, reduction="sum")
+    by_index = costs.diagonal(dim1=1, dim2=2).sum()
+    assert keypoint_loss(P, Q, still, everywhere, area, False, chosen).item() == pytest.approx(by_index.item())
+    orders = torch.stack([costs[:, range(4), order].sum(1) for order in itertools.permutations(range(4))])
+    best = orders.min(0)[0].sum()
+    assert best < by_index
+    assert keypoint_loss(P, Q, still, everywhere, area, True, chosen).item() == pytest.approx(best.item(), rel=1e-6)
 
 
 @settings(deadline=None)
@@ -132,6 +149,17 @@ def test_the_mask_drops_what_left_the_frame():
     assert losses.object_mask(o, boxes, turned, size).tolist() == [True, True, False]  # a corner turns out
 
 
+def test_the_share_that_must_be_visible_is_a_setting_and_0_asks_for_centres_alone():
+    """A box of which a quarter, and one of which all but a part of the left half, leaves the frame."""
+    boxes, size = torch.tensor([[0.0, 40, 20, 60], [0, 40, 20, 60]]), torch.full((2, 2), 100.0)
+    o = torch.tensor([[10.0, 50], [1, 50]])
+    left = geometry.rigid(torch.zeros(2), torch.tensor([[-5.0, 0]] * 2), size / 2)
+    for share, kept in ((0.9, False), (0.76, False), (0.75, True), (0.5, True), (0, True)):
+        assert losses.object_mask(o, boxes, left, size, share).tolist() == [kept, False]  # the second T(o) is outside
+    far = geometry.rigid(torch.zeros(1), torch.tensor([[-10.0, 0]]), size[:1] / 2)
+    assert losses.object_mask(o[:1], boxes[:1], far, size[:1], 0).tolist() == [True]  # half is out, the centre is not
+
+
 @given(st.floats(-180, 180), st.floats(-40, 40))
 def test_the_visible_share_is_that_of_the_polygon(angle, shift):
     import shapely
@@ -186,6 +214,8 @@ def test_separation_punishes_points_in_one_place_alone():
     boxes = torch.tensor([[0.0, 0, 10, 20]])
     apart = torch.tensor([[[0.0, 0], [10, 0], [10, 20], [0, 20]]])
     assert losses.separation(apart, boxes) == 0 and losses.separation(apart * 0, boxes) == 1
+    half = torch.tensor([[[0.0, 0], [0.5, 1]]])  # a twentieth of the width and of the height: √.005 of .1
+    assert losses.separation(half, boxes).item() == pytest.approx(0.5)
     near = torch.tensor([[[0.0, 0], [0.5, 0]]], requires_grad=True)
     losses.separation(near, boxes).sum().backward()
     assert near.grad[0, 0, 0] > 0 > near.grad[0, 1, 0]  # downhill is apart
@@ -197,3 +227,8 @@ def test_the_gauge_is_zero_for_one_point_and_half_for_an_outline():
     circle = 5 + 5 * torch.stack((turn.cos(), turn.sin()), 1)
     collapsed, spread = losses.spread(torch.stack((torch.full((16, 2), 5.0), circle)), boxes).tolist()
     assert collapsed == 0 and 0.4 < spread < 0.55
+
+
+def test_the_gauge_is_the_mean_distance_of_pairs_over_the_diagonal():
+    triangle = torch.tensor([[[3.0, 0], [0, 0], [0, 4]]])  # sides 3, 4 and 5
+    assert losses.spread(triangle, torch.tensor([[1.0, 1, 7, 9]])).item() == pytest.approx(4 / 10)

@@ -16,29 +16,85 @@ def batch(samples):
 
 @pytest.fixture
 def build(tiny):
-    """A small model; keywords change the settings of its keypoints."""
-    def make(name="kaod", k=8, **changes):
+    """A small model; `layers` are changes of its model's settings, other keywords of its keypoints'."""
+    def make(name="kaod", k=8, layers=(), **changes):
         profile = params.apply(tiny[0], tiny[1][name])
-        return model.build(profile.model, replace(profile.keypoints, **changes), 7, k)
+        return model.build(replace(profile.model, **dict(layers)), replace(profile.keypoints, **changes), 7, k)
 
     return make
 
 
 def test_the_baseline_is_torchvisions_own(tiny, build):
     profile, _ = tiny
-    ours = build("fcos").eval()
+    torch.manual_seed(0)
+    ours = build("fcos", layers={"start": "zero"}).eval()
+    torch.manual_seed(0)
     body = model.backbone(profile.model)
     theirs = FCOS(body, 8, head=FCOSHead(body.out_channels, 1, 8, profile.model.head_convs),
                   min_size=profile.model.min_size, max_size=profile.model.max_size, size_divisible=128,
                   anchor_generator=ours.anchor_generator, score_thresh=0.0,
                   center_sampling_radius=1.5 / profile.model.anchor_scale).eval()
-    theirs.load_state_dict(ours.state_dict())
+    assert ours.state_dict().keys() == theirs.state_dict().keys()  # the first weights are the same, too
+    assert all(torch.equal(weight, theirs.state_dict()[name]) for name, weight in ours.state_dict().items())
     ours.score_thresh = 0.0
     images = [torch.rand(3, 100, 140), torch.rand(3, 128, 128)]
     for mine, reference in zip(ours(images), theirs(images)):
         assert mine.keys() == reference.keys() and len(mine["boxes"]) == 100
         for key in mine:
             assert torch.equal(mine[key], reference[key])
+
+
+def first_boxes(detector, sizes) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes (L, 4) of all locations before training, but for the random weights of the last layer, and o (L, 2)."""
+    detector.head.regression_head.bbox_reg.weight.data.zero_()
+    images, _ = detector.transform([torch.rand(3, *sizes)])
+    features = list(detector.backbone(images.tensors).values())
+    anchors = detector.anchor_generator(images, features)[0]
+    found = detector.head(features)["bbox_regression"][0]
+    return detector.head.box_coder.decode(found, anchors), (anchors[:, :2] + anchors[:, 2:]) / 2
+
+
+@pytest.mark.parametrize("layers", [{}, {"spread": 4.0, "sharpness": 4.0, "anchor_scale": 1.0}])
+def test_fcos_and_the_keypoint_head_start_with_the_same_boxes(build, layers):
+    fcos, kaod = (first_boxes(build(name, layers=layers), (128, 128))[0] for name in ("fcos", "kaod"))
+    assert torch.allclose(fcos, kaod, rtol=1e-6, atol=1e-5)  # equal; a processor may add up K numbers in other orders
+    sides = fcos[:, 2:] - fcos[:, :2]
+    zero, o = first_boxes(build("fcos", layers=layers | {"start": "zero"}), (128, 128))
+    assert (sides > 4).all() and torch.equal(zero, torch.cat((o, o), 1))
+    ring, other = (build("fcos", layers=layers | {"start": start}).state_dict() for start in ("ring", "zero"))
+    assert other["head.regression_head.bbox_reg.bias"].abs().sum() == 0 and ring.keys() == other.keys()
+
+
+def test_fcos_draws_the_same_weights_with_either_start(build):
+    made = []
+    for start in ("ring", "zero"):
+        torch.manual_seed(0)
+        made.append(build("fcos", layers={"start": start}).state_dict())
+    assert [name for name in made[0] if not torch.equal(made[0][name], made[1][name])] == [
+        "head.regression_head.bbox_reg.bias"]
+
+
+@pytest.mark.parametrize("k", [3, 8, 16])
+def test_keypoints_start_evenly_on_the_circle(build, k):
+    """`spread` anchor sizes from their location, in pixels; no two of them together."""
+    detector = build(k=k, layers={"spread": 3.0})
+    detector.head.regression_head.bbox_reg.weight.data.zero_()
+    images, _ = detector.transform([torch.rand(3, 128, 128)])
+    points = detector.views(images, None, "reflect").first["offsets"][0]
+    assert torch.allclose(points.norm(dim=-1), torch.tensor(3.0))
+    turns = torch.atan2(points[..., 1], points[..., 0]).rad2deg().remainder(360 - 1e-3).sort(1)[0]
+    assert torch.allclose(turns, (torch.arange(k) * 360 / k).expand_as(turns), atol=1e-2)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 0.75, 1.0, 2.0])
+def test_anchors_have_the_size_that_is_asked_for(build, scale):
+    """torchvision rounds half their sides: to 0 on P3 at a scale of 0.1."""
+    for name in ("fcos", "kaod"):
+        anchors = build(name, layers={"anchor_scale": scale}).anchor_generator.cell_anchors
+        assert len(anchors) == 5
+        for stride, anchor in zip(model.STRIDES, anchors):
+            half = stride * scale / 2
+            assert anchor.tolist() == [[-half, -half, half, half]]
 
 
 def test_the_keypoint_head_differs_in_its_last_layer_only(build):
@@ -197,6 +253,100 @@ def test_an_equivariant_detector_has_no_keypoint_loss(build, seed):
         matched, plain = (losses.keypoint_loss(pairs, replace(detector.settings, hm=hm)) for hm in (True, False))
         assert matched < 1e-12
         assert plain < 1e-12 if torch.equal(order, orders[0]) else plain > 1e-3
+
+
+def fixed(monkeypatch, T):
+    """Every second view is this T (2, 3) of its photo."""
+    monkeypatch.setattr(model, "random_rigid", lambda sizes, *_: T.to(sizes).expand(len(sizes), 2, 3))
+
+
+def shifted(dx: float, dy: float):
+    return torch.tensor([[1.0, 0, dx], [0, 1, dy]])
+
+
+@pytest.mark.parametrize("changes", [{"angle": 0.0}, {"shift": 0.0}])
+def test_second_views_are_turned_and_are_shifted(build, changes):
+    assert build(**changes).train()(*oblong())["keypoints"] > 1e-4  # 0 with neither
+
+
+def test_an_object_counts_where_enough_of_it_is_in_both_views(build, monkeypatch):
+    fixed(monkeypatch, shifted(-10, 0))
+    target = {"boxes": torch.tensor([[0.0, 40, 40, 80]]), "labels": torch.tensor([1])}  # three quarters stay
+    for visible, counts in ((0.76, False), (0.74, True), (0.0, True)):
+        found = build(visible=visible).train()([torch.rand(3, 128, 128)], [dict(target)])
+        assert (found["keypoints"] > 0) == counts
+
+
+def test_what_fills_the_second_view_is_a_setting(build):
+    found = []
+    for fill in ("reflect", "reflect", "constant"):
+        torch.manual_seed(0)
+        found.append(build(fill=fill).train()(*oblong())["keypoints"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_second_view_learns_the_classes_of_the_moved_objects(build, monkeypatch):
+    """The mean of what the photo and, on its own, the shifted photo with its shifted boxes cost."""
+    detector, images = build(supervise_view=True).double().train(), [torch.rand(3, 128, 128).double()]
+    boxes, T = torch.tensor([[20.0, 50, 60, 90], [90, 20, 120, 60]]).double(), shifted(24, -16).double()
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2])}  # the second one's centre leaves the frame
+    fixed(monkeypatch, T)
+    found = detector(images, [dict(target)])["classification"]
+    detector.settings = replace(detector.settings, kpl=False)
+    warped = geometry.warp_images(images[0][None], T[None], torch.tensor([[128, 128]]), "reflect")
+    moved = {"boxes": boxes[:1] + torch.tensor([24, -16, 24, -16]), "labels": torch.tensor([1])}
+    views = [detector([image], [each])["classification"] for image, each in ((images[0], target), (warped[0], moved))]
+    assert found.item() == pytest.approx((views[0] + views[1]).item() / 2, rel=1e-9)
+    assert views[0].item() != pytest.approx(views[1].item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fcos", "kaod"])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_locations_learn_an_object_within_one_and_a_half_strides_of_its_centre(build, monkeypatch, name, scale):
+    """FCOS's rule, in pixels, whatever the size of the anchors: P3 takes this object with all of them."""
+    seen, detector = {}, build(name, layers={"anchor_scale": scale}, kpl=False).train()
+    original = model.Head.compute_loss
+
+    def spy(self, targets, outputs, anchors, matched):
+        seen["o"] = ((anchors[0][:, :2] + anchors[0][:, 2:]) / 2)[matched[0] >= 0]
+        return original(self, targets, outputs, anchors, matched)
+
+    monkeypatch.setattr(model.Head, "compute_loss", spy)
+    center = torch.tensor([66.0, 61])
+    detector([torch.rand(3, 128, 128)],
+             [{"boxes": torch.cat((center - 14, center + 14))[None], "labels": torch.tensor([1])}])
+    places = torch.cartesian_prod(*[torch.arange(0.0, 128, 8)] * 2)
+    expected = places[((places - center).abs() < 12).all(1)]
+    assert len(expected) == 9 and sorted(seen["o"].tolist()) == sorted(expected.tolist())
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1000.0])
+def test_the_boxes_are_the_soft_extents_at_the_sharpness_that_is_set(build, sharpness):
+    """The keypoints' own extent where it is large; where it is small, boxes go to the keypoints' mean."""
+    detector = build(layers={"sharpness": sharpness})
+    found = detector.head([torch.randn(1, 128, 4, 4)])
+    offsets, box = found["offsets"], found["bbox_regression"]
+    hard = torch.cat((-offsets.amin(2), offsets.amax(2)), -1)
+    share = (box / hard).mean().item()
+    assert share == pytest.approx(1, abs=1e-2) if sharpness > 100 else share < 0.7
+
+
+def test_the_weight_of_the_separation_is_its_setting_and_the_gauge_trains_nothing(build):
+    found = []
+    for weight in (1.0, 3.0):
+        torch.manual_seed(0)
+        found.append(build(separation=weight).train()(*oblong()))
+    assert found[0]["separation"] > 0
+    assert found[1]["separation"].item() == pytest.approx(3 * found[0]["separation"].item(), rel=1e-5)
+    assert not found[0]["spread"].requires_grad
+
+
+def test_where_no_object_is_distances_count_in_objects_of_the_levels_own_size(build):
+    pairs, _, grids = paired(
+        build(), lambda sizes: geometry.rigid(torch.zeros(3).double(), 0 * sizes, sizes / 2),
+        *[lambda o, T: o[None, :, None].expand(3, -1, 8, -1)] * 2)
+    sides = torch.cat([torch.full((h * w,), 8 * 0.5 * stride) for (h, w), stride in zip(grids, model.STRIDES)])
+    assert torch.equal(pairs.area, (sides ** 2).double().repeat(3))
 
 
 def test_the_weight_of_the_keypoint_loss_is_beta(build):

@@ -27,13 +27,51 @@ def test_no_empty_border(size, kind):
         assert source.min() > -1e-6 and (source <= torch.tensor(size).double() + 1e-6).all()
 
 
-def test_a_crop_without_a_turn_and_a_shift_copy_pixels():
+def test_a_shift_copies_pixels():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (77, 101, 3), np.uint8))
-    for kind in ("cr", "tr"):
-        T, (width, height) = warp.draw_map(kind, image.size, np.random.default_rng(3), SETTINGS)
+    for seed in range(5):
+        T, (width, height) = warp.draw_map("tr", image.size, np.random.default_rng(seed), SETTINGS)
         left, top = (-T[:, 2]).round().int().tolist()
         expected = np.asarray(image)[top:top + height, left:left + width]
         assert (np.asarray(warp.warp_image(image, T, (width, height))) == expected).all()
+
+
+def test_a_crop_without_a_turn_interpolates_between_four_pixels():
+    """As a turned photo does, so that -rt beside -cr is the turn alone."""
+    pixels = np.random.default_rng(0).integers(0, 256, (77, 101, 3), np.uint8)
+    for seed in range(5):
+        T, (width, height) = warp.draw_map("cr", (101, 77), np.random.default_rng(seed), SETTINGS)
+        assert torch.equal(T[:, :2], torch.eye(2).double())
+        (left, x), (top, y) = [divmod(-each, 1) for each in T[:, 2].tolist()]
+        part = pixels[int(top):int(top) + height + 1, int(left):int(left) + width + 1].astype(float)
+        across = (1 - x) * part[:, :-1] + x * part[:, 1:]
+        expected = (1 - y) * across[:-1] + y * across[1:]
+        found = np.asarray(warp.warp_image(Image.fromarray(pixels), T, (width, height)))
+        assert np.abs(found - expected).max() < 0.501
+
+
+def test_the_crop_moves_by_fractions_of_a_pixel_that_are_spread_evenly():
+    moves = []
+    for seed in range(200):
+        T, size = warp.draw_map("cr", (101, 77), np.random.default_rng(seed), SETTINGS)
+        moves.append(T[:, 2].numpy() + (np.array((101, 77)) - size) / 2)
+    moves = np.array(moves)
+    moves = moves[moves.any(1)]  # a turn by nearly nothing may leave no margin
+    assert len(moves) > 190 and moves.min() >= 0 and moves.max() < 1
+    assert np.abs(np.sort(moves, 0) - np.linspace(0, 1, len(moves))[:, None]).max() < 0.15  # Kolmogorov and Smirnov
+    assert abs(np.corrcoef(moves.T)[0, 1]) < 0.2
+
+
+def test_what_a_crop_draws_leaves_the_turn_and_the_shift_as_they_were():
+    """These take the generator's first three numbers, so that the committed sets stay as they are."""
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        angle, (dx, dy) = rng.uniform(-30, 30), rng.uniform(-0.2, 0.2, 2)
+        T, _ = warp.draw_map("rt", (200, 100), np.random.default_rng(seed), SETTINGS)
+        assert torch.equal(T, warp.turn_map((200, 100), angle, angle)[0])
+        assert np.degrees(np.arctan2(T[1, 0].item(), T[0, 0].item())) == pytest.approx(angle)
+        _, size = warp.draw_map("tr", (200, 100), np.random.default_rng(seed), SETTINGS)
+        assert size == (200 - abs(round(200 * dx)), 100 - abs(round(100 * dy)))
 
 
 @pytest.mark.parametrize("size", [(200, 100), (90, 160)])
@@ -194,6 +232,14 @@ def test_warped_sets_are_the_same_bytes_each_time(users, drawn, layout):
         assert [str(each.id) for each in again.samples] == ids
         for each in again.samples:
             each.image()  # readable, and of the annotated size
+
+
+def test_each_photo_and_each_seed_has_maps_of_its_own(users):
+    profile, maps = users("coco"), []
+    for seed in (0, 1):
+        warp.write(replace(profile, warp=replace(SETTINGS, seed=seed)), "rt")
+        maps += files.read_json(profile.runs / "warped" / "rt" / "maps.json").values()
+    assert len({str(each) for each in maps}) == 16
 
 
 def test_without_outlines_there_is_a_second_set_of_ellipses(users, monkeypatch):

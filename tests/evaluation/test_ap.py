@@ -54,6 +54,22 @@ def test_difficult_objects_count_neither_way():
     assert average([sample([FAR], [1], [True])], [found([BOX], [1], [0.9])]) is None
 
 
+def test_thresholds_limits_and_missing_classes_by_hand():
+    """IoU .72 is right at five of COCO's ten thresholds. A class without objects counts in no mean."""
+    dataset = datasets.DataSet(["a", "b"], [1, 2], [sample([(0, 0, 100, 50)], [1])])
+    each = ap.coco_metrics(dataset, [found([(0, 0, 72, 50)], [1], [0.9])], 100)
+    assert (each["AP50"], each["AP75"], each["AP"]) == pytest.approx((1, 0, 0.5))
+    assert each["classes"] == {"a": pytest.approx(0.5), "b": None}
+    two = datasets.DataSet(["a"], [1], [sample([BOX, FAR], [1, 1])])
+    weak_first = [found([(40, 40, 50, 50), BOX, FAR], [1, 1, 1], [0.1, 0.9, 0.8])]
+    for kind in ("voc", "coco"):
+        every, one = (ap.ap50(two, weak_first, kind, limit) for limit in (100, 1))
+        assert every == 1 and one == pytest.approx(0.5, abs=0.01)
+    best = ap.strongest(weak_first, 1)
+    assert ap.coco_metrics(two, ap.strongest(weak_first, 3), 1)["AP50"] == pytest.approx(0.5, abs=0.01)
+    assert [(key, len(values)) for key, values in best[0].items()] == [("boxes", 1), ("labels", 1), ("scores", 1)]
+
+
 def test_eleven_points_by_hand():
     """Two of four objects found, in the order right, wrong, right: precision 1 to recall .25, 2/3 to .5."""
     samples = [sample([BOX, FAR, (10, 60, 30, 80), (60, 10, 80, 30)], [1] * 4)]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import shapely
 from conftest import found, ring, sample
 
 from kaod.data import datasets
@@ -44,6 +45,54 @@ def test_shapes_of_found_objects():
     points = {"keypoints": ring((20, 20), 9)[None]}
     unknown = outlines.shape_metrics([sample([BOX], [1])], [found([BOX], [1], [1]) | points])
     assert unknown["shape"] is None and unknown["spread"] > 0.3  # the gauge needs no outline
+
+
+def square(x1, y1, x2, y2) -> np.ndarray:
+    return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], float)
+
+
+def test_only_objects_that_count_of_their_own_class_and_half_covered_are_found():
+    half, less = (10, 10, 30, 20), (10, 10, 30, 19.9)  # of BOX: IoU 0.5, and a little less
+    for labels, ignore, box, expected in (([1], [False], half, [(0, 0)]), ([1], [False], less, []),
+                                          ([2], [False], half, []), ([1], [True], half, [])):
+        assert outlines.pairs(sample([BOX], labels, ignore), found([box], [1], [0.9])) == expected
+
+
+def test_hulls_are_cut_to_the_frame_and_the_overhang_is_a_share_of_them():
+    outline = square(60, 20, 100, 60)
+    samples = [sample([(60, 20, 100, 60)], [1], polygons=[[outline]])]
+    beyond = found([(60, 20, 100, 60)], [1], [0.9]) | {"keypoints": square(60, 20, 140, 60)[None]}
+    figures = outlines.shape_metrics(samples, [beyond])
+    assert figures["shape"]["hull"] == pytest.approx(1) == figures["shape"]["rectangle"] and figures["overhang"] == 0
+    narrow = found([(60, 20, 90, 60)], [1], [0.9]) | {"keypoints": outline[None]}
+    assert outlines.shape_metrics(samples, [narrow])["overhang"] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 77])
+def test_rectangles_by_hand(angle):
+    """A flat triangle, 60 by 20, and keypoints whose rectangle is its left half. Both turned; areas from the sides."""
+    turn = np.radians(angle)
+    cos, sin = np.cos(turn), np.sin(turn)
+
+    def turned(*points):
+        return (np.array(points) - (30, 10)) @ np.array([(cos, sin), (-sin, cos)]) + 50
+
+    truth, points = turned((0, 0), (60, 0), (30, 20)), turned((0, 0), (30, 0), (30, 10), (0, 20))
+    half = np.array([60 * cos + 20 * sin, 60 * sin + 20 * cos]) / 2
+    box = (*(50 - half), *(50 + half))  # around the triangle's rectangle
+    shape = shapes_of([sample([box], [1], polygons=[[truth]])],
+                      [found([box], [1], [0.9]) | {"keypoints": points[None]}])
+    assert shape["rectangle"] == pytest.approx(1 / 2, abs=1e-6)
+    assert shape["rectangle_box"] == pytest.approx(60 * 20 / (4 * half.prod()), abs=1e-6)
+    assert shape["hull"] == pytest.approx(shapely.intersection(*map(shapely.Polygon, (truth, points))).area
+                                          / shapely.union(*map(shapely.Polygon, (truth, points))).area)
+
+
+def test_what_is_found_where_no_outline_is_known_does_not_count():
+    disc, box, other = ring((30, 30), 20, 64), (10, 10, 50, 50), (60, 60, 90, 90)
+    dataset = datasets.DataSet(["a"], [1], [sample([box, other], [1, 1], polygons=[[disc], []])])
+    detections = [found([other, box], [1, 1], [0.9, 0.8]) | {"keypoints": np.stack((ring((75, 75), 5, 64), disc))}]
+    assert outlines.mask_ap(dataset, detections, "hull", 100) == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1})
 
 
 def test_masks_are_compared_as_masks():
