@@ -130,8 +130,9 @@ def write(folder, settings, sets: list[str]) -> None:
         photos.mkdir(parents=True)
         for index in tqdm(range(count), f"drawing {name}", disable=None):
             image, labels, outlines = draw(np.random.default_rng([settings.seed, number, index]), settings.size)
-            boxes = [np.array((points.min(0), points.max(0)), np.float32).ravel().round(2) for points in outlines]
-            rows = [(box, label, False, [points.round(2)]) for box, label, points in zip(boxes, labels, outlines)]
+            ends = (np.array((points.min(0), points.max(0)), np.float32).ravel() for points in outlines)
+            rows = [(box.astype(float).round(2), label, False, [points.round(2)])
+                    for box, label, points in zip(ends, labels, outlines)]
             samples.append(Sample.of(photos / f"{number}{index:05d}.jpg", image.size, rows, id=index + 1))
             image.save(samples[-1].path, quality=95)
         coco.write(Path(folder, name), DataSet(classes, list(range(1, len(classes) + 1)), samples), photos)
