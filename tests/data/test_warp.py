@@ -67,8 +67,10 @@ def test_what_a_crop_draws_leaves_the_turn_and_the_shift_as_they_were():
     for seed in (0, 1):
         rng = np.random.default_rng(seed)
         angle, (dx, dy) = rng.uniform(-30, 30), rng.uniform(-0.2, 0.2, 2)
-        T, _ = warp.draw_map("rt", (200, 100), np.random.default_rng(seed), SETTINGS)
-        assert torch.equal(T, warp.turn_map((200, 100), angle, angle)[0])
+        T, size = warp.draw_map("rt", (200, 100), np.random.default_rng(seed), SETTINGS)
+        whole = torch.tensor([200.0, 100.0]).double()
+        margin = (whole - torch.tensor(size)) / 2
+        assert torch.equal(T, geometry.rigid(torch.tensor(angle, dtype=torch.float64), -margin, whole / 2))
         assert np.degrees(np.arctan2(T[1, 0].item(), T[0, 0].item())) == pytest.approx(angle)
         _, size = warp.draw_map("tr", (200, 100), np.random.default_rng(seed), SETTINGS)
         assert size == (200 - abs(round(200 * dx)), 100 - abs(round(100 * dy)))
