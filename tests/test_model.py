@@ -140,6 +140,9 @@ def test_the_papers_box_loss_differs_from_giou_in_the_box_loss_alone(tiny, name,
     assert found["iou"]["bbox_regression"].requires_grad and torch.isfinite(found["iou"]["bbox_regression"])
     for key in found["giou"].keys() - {"bbox_regression"}:
         assert torch.equal(found["giou"][key], found["iou"][key])
+    images, targets = batch(drawn[0])
+    twice = detector(images * 2, targets * 2)["bbox_regression"]  # a mean over locations
+    assert twice.item() == pytest.approx(found["iou"]["bbox_regression"].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("boxes", [
@@ -285,6 +288,14 @@ def test_what_fills_the_second_view_is_a_setting(build):
     assert found[0] == found[1] != found[2]
 
 
+def test_the_second_view_is_the_photo_moved_in_its_own_frame_whatever_pads_it(build):
+    detector, photo, T = build().double(), torch.rand(3, 90, 128).double(), shifted(7, -12).double()
+    warped = geometry.warp_images(photo[None], T[None], torch.tensor([[128, 90]]), "reflect")[0]
+    images, alone = (detector.transform([each])[0] for each in (photo, warped))
+    second, expected = detector.views(images, T[None], "reflect").second, detector.views(alone, None, "reflect").first
+    assert torch.allclose(second["offsets"], expected["offsets"], rtol=0, atol=1e-9)
+
+
 def test_the_second_view_learns_the_classes_of_the_moved_objects(build, monkeypatch):
     """The mean of what the photo and, on its own, the shifted photo with its shifted boxes cost."""
     detector, images = build(supervise_view=True).double().train(), [torch.rand(3, 128, 128).double()]
@@ -380,6 +391,8 @@ def test_the_second_views_objects_are_where_t_moved_them():
     moved = losses.moved_targets(target, T, torch.tensor([128.0, 100.0]))
     # the first centre (30, 64) goes to (64 + 10, 30); the second one, (112, 62), to (76, 112), out of the frame
     assert moved["labels"].tolist() == [3] and moved["boxes"][0].tolist() == pytest.approx([64, 20, 84, 40], abs=1e-4)
+    for dx, dy in ((-31, 0), (99, 0), (0, -65), (0, 37)):  # the first centre leaves by each side
+        assert 3 not in losses.moved_targets(target, shifted(dx, dy), torch.tensor([128.0, 100.0]))["labels"]
 
 
 def test_the_gradient_agrees_with_finite_differences(build, drawn):
