@@ -115,8 +115,8 @@ Markdown(charts.turning_table(details) or "Not measured yet.")
 # has about a hundred objects a class. Even a difference of a tenth may be noise.
 
 # %%
-by_class = pd.DataFrame({name: each["st"]["classes"] for name, each in details.items()}, dtype=float)
-Markdown(charts.markdown(by_class.rename_axis("AP50 on -st")))
+classes = pd.DataFrame({name: each["st"]["classes"] for name, each in details.items()}, dtype=float)
+Markdown(charts.markdown(classes.rename_axis("AP50 on -st")))
 
 # %% [markdown]
 # ## The paper's tables
