@@ -7,9 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from experiments import tables
-from kaod.figures.charts import COLOURS, DARK, looks
-
-ASIDE = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # a legend beside the axes
+from kaod.figures.charts import COLOURS, DARK, finish, looks
 
 
 def dots(frame: pd.DataFrame, figures: dict[str, str], zero: bool = False, **labels):
@@ -21,7 +19,7 @@ def dots(frame: pd.DataFrame, figures: dict[str, str], zero: bool = False, **lab
     if frame.empty:
         return None
     rows = {model: row for row, model in enumerate(frame["model"].unique())}
-    picture, axes = plt.subplots(figsize=(9, 1.2 + (0.15 + 0.1 * len(figures)) * len(rows)))
+    _, axes = plt.subplots(figsize=(9, 1.2 + (0.15 + 0.1 * len(figures)) * len(rows)))
     for number, ((name, words), marker, colour) in enumerate(zip(figures.items(), "os^D", COLOURS)):
         off = 0.18 * (number - (len(figures) - 1) / 2)
         seeds = frame[frame["figure"] == name]
@@ -34,9 +32,7 @@ def dots(frame: pd.DataFrame, figures: dict[str, str], zero: bool = False, **lab
                   zorder=3)
     if zero:
         axes.axvline(0, color=DARK, linewidth=1)
-    axes.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.4, -0.6), **labels)
-    axes.legend(**ASIDE)
-    return picture
+    return finish(axes, yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.4, -0.6), **labels)
 
 
 def curves(frame: pd.DataFrame, start: str, bars: bool = False, **labels):
@@ -50,16 +46,14 @@ def curves(frame: pd.DataFrame, start: str, bars: bool = False, **labels):
     found["number"] = found["figure"].str.removeprefix(start).astype(int)
     found, look = found.sort_values("number"), looks(list(found["model"].unique()))
     aside = 0.012 * (found["number"].max() - found["number"].min()) if bars else 0
-    picture, axes = plt.subplots(figsize=(9, 4))
+    _, axes = plt.subplots(figsize=(9, 4))
     for number, model in enumerate(look):
         each = found[found["model"] == model]
         axes.errorbar(each["number"] + aside * (number - (len(look) - 1) / 2), each["mean"],
                       each["half"] if bars else None, **look[model], capsize=3, elinewidth=1.2, label=model)
     if bars:
         axes.axhline(0, color=DARK, linewidth=1)
-    axes.set(xticks=sorted(found["number"].unique())[::1 if bars else 2], **labels)
-    axes.legend(**ASIDE)
-    return picture
+    return finish(axes, xticks=sorted(found["number"].unique())[::1 if bars else 2], **labels)
 
 
 def spreads(frame: pd.DataFrame, even: float):
@@ -68,7 +62,7 @@ def spreads(frame: pd.DataFrame, even: float):
     if frame.empty:
         return None
     models = list(frame["model"].unique())
-    picture, axes = plt.subplots(figsize=(9, 1.5 + 0.45 * len(models)))
+    _, axes = plt.subplots(figsize=(9, 1.5 + 0.45 * len(models)))
     for row, model in enumerate(models):
         seeds = frame[frame["model"] == model]
         for number, (value, seed) in enumerate(zip(seeds["value"], seeds["seed"])):
@@ -78,8 +72,6 @@ def spreads(frame: pd.DataFrame, even: float):
     axes.axvline(0, color=COLOURS[3], linestyle=":", linewidth=3, label="all in one place: 0")
     axes.axvline(even, color=DARK, linestyle="--", linewidth=1, label=f"even on the outline: {even:.2f}")
     axes.axvline(even / 2, color="#888888", linewidth=1, label=f"half of that: {even / 2:.2f}")
-    axes.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models) - 0.4, -0.6), xlim=(-0.02, 1.1 * even),
-             title="How far apart keypoints stand, by seed",
-             xlabel="spread: mean distance between two keypoints / box diagonal")
-    axes.legend(**ASIDE)
-    return picture
+    return finish(axes, yticks=range(len(models)), yticklabels=models, ylim=(len(models) - 0.4, -0.6),
+                  xlim=(-0.02, 1.1 * even), title="How far apart keypoints stand, by seed",
+                  xlabel="spread: mean distance between two keypoints / box diagonal")

@@ -9,7 +9,6 @@ it goes on from its checkpoint in scratch/.
 import argparse
 import platform
 import shlex
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -20,7 +19,7 @@ import torch
 import yaml
 
 from experiments import tables
-from kaod import ROOT, model, params, train
+from kaod import ROOT, command, model, params, train
 from kaod.data import datasets, files
 from kaod.evaluation import ap, compare, evaluate
 from kaod.training import checkpoints
@@ -122,7 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, RuntimeError) as error:
-        sys.exit(f"experiments.grid: {error}")
+    command(main, ValueError, RuntimeError)

@@ -48,9 +48,8 @@ def main() -> None:
             continue
         tested = evaluate.test_set(profile, kind)
         found = evaluate.detect(detector, tested.samples, profile.evaluate.batch, given.device)
-        results.write(profile.runs / given.name / "detections" / f"{kind}.json", [
-            row for sample, each in zip(tested.samples, found)
-            for row in results.to_rows(each, sample.id, tested.category_ids)])
+        results.write(profile.runs / given.name / "detections" / f"{kind}.json",
+                      results.all_rows(found, tested))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ y down; boxes are (x1, y1, x2, y2); angles are in degrees, clockwise on the scre
 count from 1, because torchvision keeps 0 for the background.
 """
 
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,3 +19,14 @@ def load(path, device: str = "cpu"):
     from .predict import Predictor  # torch only where it is needed
 
     return Predictor(path, device)
+
+
+def command(main, *errors: type[Exception]) -> None:
+    """Runs the `main` of a module that `python -m` started. What it returns is the exit code; one of the errors ends
+    it with one line that names the module."""
+    try:
+        code = main()
+    except errors as error:
+        sys.exit(f"{main.__globals__['__spec__'].name}: {error}")
+    if code:
+        sys.exit(code)

@@ -17,13 +17,12 @@ import argparse
 import io
 import json
 import math
-import sys
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from . import model
+from . import command, model
 from .data import files
 from .training import checkpoints
 
@@ -85,7 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"kaod.export: {error}")
+    command(main, ValueError, OSError)

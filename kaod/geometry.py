@@ -49,6 +49,11 @@ def corners(boxes: Tensor) -> Tensor:
     return torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), -1).unflatten(-1, (4, 2))
 
 
+def centers(boxes: Tensor) -> Tensor:
+    """The centres (..., 2) of boxes (..., 4)."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
 def enclosing(points: Tensor) -> Tensor:
     """The smallest boxes (..., 4) around points (..., N, 2)."""
     return torch.cat((points.amin(-2), points.amax(-2)), -1)

@@ -24,7 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .geometry import random_rigid, transform, warp_images
+from .geometry import centers, random_rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
@@ -132,8 +132,12 @@ class KeypointHead(Head):
 
 def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
     """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (L, 4), around their location."""
-    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
-    return centers[:, None] + (anchors[:, 2:] - anchors[:, :2])[:, None] * offsets
+    return centers(anchors)[:, None] + (anchors[:, 2:] - anchors[:, :2])[:, None] * offsets
+
+
+def photo_sizes(images) -> Tensor:
+    """Width and height (N, 2) of each photo of torchvision's ImageList in pixels, padding aside."""
+    return images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
 
 
 @dataclass
@@ -177,7 +181,7 @@ class KAOD(FCOS):
             return super().forward(images)
         settings = self.settings
         images, targets = self.transform(images, targets)
-        sizes = images.tensors.new_tensor([(w, h) for h, w in images.image_sizes])
+        sizes = photo_sizes(images)
         T = random_rigid(sizes, settings.angle, settings.shift, self.processes.rand) if settings.kpl else None
         views = self.views(images, T, settings.fill)
         found, matched = self.matched_losses(targets, views.first, views)
@@ -203,8 +207,7 @@ class KAOD(FCOS):
 
     def views(self, images, T: Tensor | None, fill: str) -> Views:
         """What backbone and head give for the images (torchvision's ImageList) and for T of them."""
-        tensors = images.tensors
-        sizes = tensors.new_tensor([(w, h) for h, w in images.image_sizes])
+        tensors, sizes = images.tensors, photo_sizes(images)
         if T is not None:
             tensors = torch.cat((tensors, warp_images(tensors, T, sizes, fill)))
         features = list(self.backbone(tensors).values())
@@ -241,7 +244,7 @@ class KAOD(FCOS):
                                for start, (h, w), stride in zip(lengths.cumsum(0).tolist(), views.grids, STRIDES)],
                               device=P.device)
         level = torch.arange(len(views.grids)).repeat_interleave(lengths).to(P.device)[location]
-        o = (anchors[location, :2] + anchors[location, 2:]) / 2  # (M, 2)
+        o = centers(anchors[location])  # (M, 2)
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
         extents = torch.where(empty[:, None], torch.cat((o, o), 1), boxes)
         m = losses.object_mask(o, extents, T[image], sizes[image], settings.visible)

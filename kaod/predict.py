@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from . import geometry, model, params
+from . import command, geometry, model, params
 from .data import coco, datasets, files
 from .evaluation import results
 from .figures import charts, photos
@@ -108,8 +108,9 @@ class Predictor:
         tensors = [read(photo).to(self.device) for photo in photos]
         answers = []
         for tensor, found in zip(tensors, self.detector(tensors)):
-            kept = (found["scores"] >= least) & (found["labels"] > 0)  # 0: background, which torchvision's FCOS keeps
-            found = {key: value[kept].cpu().numpy() for key, value in found.items()}
+            found = results.foreground({key: value.cpu().numpy() for key, value in found.items()})
+            kept = found["scores"] >= least
+            found = {key: values[kept] for key, values in found.items()}
             answers.append(describe(found, (tensor.shape[2], tensor.shape[1])))
         return answers
 
@@ -127,7 +128,7 @@ def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.nd
     _, matched = detector.matched_losses(targets, views.first, views)
     anchors, boxes = views.anchors[matched.location], matched.boxes
     points = model.absolute(views.first["offsets"][0, matched.location], anchors)
-    off = ((anchors[:, :2] + anchors[:, 2:]) / 2 - (boxes[:, :2] + boxes[:, 2:]) / 2).norm(dim=1)
+    off = (geometry.centers(anchors) - geometry.centers(boxes)).norm(dim=1)
     scale = torch.tensor(sample.size) / views.sizes[0]
     found, numbers = {}, np.flatnonzero(~sample.ignore)  # targets leave out ignored objects
     for number, box in zip(numbers.tolist(), targets[0]["boxes"]):
@@ -226,7 +227,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ValueError, OSError) as error:
-        sys.exit(f"kaod.predict: {error}")
+    command(main, ValueError, OSError)

@@ -15,14 +15,13 @@ import contextlib
 import math
 import shutil
 import signal
-import sys
 import time
 from dataclasses import replace
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from . import ROOT, model, params
+from . import ROOT, command, model, params
 from .data import datasets, files
 from .training import checkpoints, processes
 from .training.augment import augment
@@ -210,7 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"kaod.train: {error}")
+    command(main, ValueError, RuntimeError, OSError)

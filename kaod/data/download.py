@@ -10,7 +10,6 @@ which all later stages read, and manifest.json, what was found.
 import argparse
 import itertools
 import shutil
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +18,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from .. import ROOT, params
+from .. import ROOT, command, params
 from . import coco, files, shapes, voc
 from .datasets import set_file
 from .fetch import fetch, size_of, unpack
@@ -204,7 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"kaod.data.download: {error}")
+    command(main, ValueError, FileNotFoundError)

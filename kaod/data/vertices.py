@@ -5,12 +5,11 @@ The paper: "the median number of vertices of VOC's masks is 17", hence K = 16 an
 `python -m kaod.data.vertices` writes runs/<profile>/vertices.json and runs/<profile>/k.json.
 """
 
-import sys
 
 import numpy as np
 import shapely
 
-from .. import params
+from .. import command, params
 from . import datasets, files
 
 TOLERANCE = 0.0085
@@ -63,7 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"kaod.data.vertices: {error}")
+    command(main, ValueError, FileNotFoundError)

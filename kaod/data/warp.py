@@ -17,7 +17,6 @@ frame is ignored.
 
 import math
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +26,7 @@ import torch
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from .. import params
+from .. import command, params
 from ..geometry import corners, ellipse_boxes, enclosing, largest_crop, polygon, rigid, trace, transform, warp_images
 from . import coco, datasets, files
 
@@ -169,7 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"kaod.data.warp: {error}")
+    command(main, ValueError, FileNotFoundError)

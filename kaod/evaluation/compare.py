@@ -11,7 +11,7 @@ import sys
 
 import pandas as pd
 
-from .. import ROOT, params
+from .. import ROOT, command, params
 from ..data import files
 from ..data.warp import KINDS
 
@@ -77,7 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"kaod.evaluation.compare: {error}")
+    command(main, ValueError, OSError)

@@ -13,7 +13,6 @@ results/<profile>/detectors/NAME.json.
 """
 
 import argparse
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import geometry, losses, model, params
+from .. import command, geometry, losses, model, params
 from ..data import datasets, files
 from ..data.warp import ANGLES, KINDS, available, test_set
 from ..training import checkpoints, processes
@@ -53,13 +52,12 @@ def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict]
     It is measured alike for all models, however they were trained: on objects, with a reflected border.
     """
     images, targets = detector.transform(images, targets)
-    sizes = images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
+    sizes = model.photo_sizes(images)
     T = geometry.rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
     views = detector.views(images, T, "reflect")
     _, matched = detector.matched_losses(targets, views.first, views)
     pairs = detector.pairs(views, matched, replace(detector.settings, locations="foreground"))
-    anchors = views.anchors[matched.location]
-    return vars(pairs) | {"o": (anchors[:, :2] + anchors[:, 2:]) / 2, "boxes": matched.boxes}
+    return vars(pairs) | {"o": geometry.centers(views.anchors[matched.location]), "boxes": matched.boxes}
 
 
 def turns(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, dict | None] | None:
@@ -154,8 +152,7 @@ def evaluate_all(profile: params.Profile, name: str, detector, folder: Path,
                        profile.train.workers)
         found = sum(processes.gathered([found[i:i + batch] for i in range(0, len(found), batch)]), [])
         if first:
-            results.write(folder / f"{kind}.json", [row for sample, each in zip(dataset.samples, found)
-                                                    for row in results.to_rows(each, sample.id, dataset.category_ids)])
+            results.write(folder / f"{kind}.json", results.all_rows(found, dataset))
     processes.end()  # `turns` would wait for the others
     if not first:
         return None
@@ -190,7 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        sys.exit(f"kaod.evaluation.evaluate: {error}")
+    command(main, ValueError, RuntimeError, FileNotFoundError)

@@ -35,6 +35,12 @@ def to_rows(found: dict[str, np.ndarray], image_id: int, category_ids: list[int]
     return rows
 
 
+def all_rows(found: list[dict[str, np.ndarray]], dataset: datasets.DataSet) -> list[dict]:
+    """The rows of the detections on each sample of a data set; `from_rows` takes them back."""
+    return [row for sample, each in zip(dataset.samples, found)
+            for row in to_rows(each, sample.id, dataset.category_ids)]
+
+
 def from_rows(rows: list[dict], dataset: datasets.DataSet, where="results") -> list[dict[str, np.ndarray]]:
     """The detections on each sample of a data set, best first: boxes (n, 4), scores, labels (n,), and, if the rows
     have them, keypoints (n, K, 2). Raises ValueError that names `where` they stand, the row and what was expected."""

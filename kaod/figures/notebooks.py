@@ -19,7 +19,7 @@ import papermill
 import yaml
 from jupyter_client import KernelManager
 
-from .. import ROOT, params
+from .. import ROOT, command, params
 from ..data import files
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -125,7 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, papermill.PapermillExecutionError) as error:
-        sys.exit(f"kaod.figures.notebooks: {error}")
+    command(main, ValueError, papermill.PapermillExecutionError)

@@ -6,14 +6,13 @@ left it. The pages have JupyterLab's look, by nbconvert; what its template would
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter
 
-from .. import params
+from .. import command, params
 from ..data import files
 from . import notebooks
 
@@ -62,7 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"kaod.figures.report: {error}")
+    command(main, ValueError)
