@@ -75,7 +75,7 @@ def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str, new_sizes: 
     """Image i turned and moved by T[i], bilinear.
 
     images: (N, C, H, W), image i in the top left `sizes[i]` = (w, h) of its plane, the rest padding.
-    T: (N, 2, 3). fill: what comes from outside the image's own frame: its "reflect"ion, or "constant" 0.
+    T: (N, 2, 3). fill: what comes from outside the image's own frame: its "reflect"ion, "constant" 0, or its "mean".
     new_sizes: (N, 2), what is kept of the result, if not `sizes`.
     Each image is reflected within its own size (reflecting the batch would reflect the padding, and
     H2RBox's authors report that black borders teach a network the angle). The padding stays 0.
@@ -87,14 +87,14 @@ def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str, new_sizes: 
     size = sizes.to(T)[:, None, None]  # (N, 1, 1, 2)
     source = transform(inverse(T), pixels.flatten(0, 1)).unflatten(1, (height, width))  # (N, H, W, 2)
     kept = (pixels < (size if new_sizes is None else new_sizes.to(T)[:, None, None])).all(-1)
-    if fill == "constant":
-        kept = kept & (source >= 0).all(-1) & (source <= size).all(-1)
-    else:
-        source = size - (source.remainder(2 * size) - size).abs()
+    own = ((source >= 0) & (source <= size)).all(-1)
+    if fill == "reflect":
+        source, own = size - (source.remainder(2 * size) - size).abs(), torch.ones_like(own)
     source = torch.minimum(source.clamp(min=0.5), size - 0.5)  # so that no padding is mixed in
     grid = 2 * source / torch.tensor([width, height]).to(T) - 1
     warped = torch.nn.functional.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
-    return warped * kept[:, None]
+    outside = images.sum((2, 3)) / sizes.to(images).prod(1, keepdim=True) if fill == "mean" else images.new_zeros(1, 1)
+    return torch.where(own[:, None], warped, outside[..., None, None]) * kept[:, None]
 
 
 def largest_crop(width: float, height: float, angle: float) -> tuple[float, float]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from torch_linear_assignment import batch_linear_assignment
+from torchvision.ops import clip_boxes_to_image
 
-from .geometry import inverse, transform
+from .geometry import centers, inverse, transform
 from .params import Keypoints
 
 
@@ -144,13 +145,26 @@ def keypoint_loss(pairs: Pairs, settings: Keypoints) -> Tensor:
     return costs.sum() if settings.reduction == "sum" else costs.sum() / max(1, costs.numel())
 
 
-def moved_targets(target: dict[str, Tensor], T: Tensor, size: Tensor) -> dict[str, Tensor]:
-    """Objects of the second view: their centre mapped by T, their size kept; those that left are dropped."""
-    half = (target["boxes"][:, 2:] - target["boxes"][:, :2]) / 2
-    centers = transform(T, target["boxes"][:, :2] + half)
-    inside = ((centers >= 0) & (centers <= size)).all(1)
-    boxes = torch.cat((centers - half, centers + half), 1)
-    return {"boxes": boxes[inside], "labels": target["labels"][inside]}
+def turned_back(offsets: Tensor, anchors: Tensor, T: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Locations and keypoints of a turned view, taken back to the photo: o = T⁻¹ o_T, and P' = T⁻¹ P_T (equation 2).
+
+    There the labelled box is exact, whatever T is: P' has to have its extent along the label's own axes.
+
+    offsets: (N, L, K, 2) from o_T, in anchor sizes. anchors: (L, 4) around o_T. T: (N, 2, 3). sizes: (N, 2), width and
+    height of the photos and their views in pixels. Returns the offsets of P' from o, and anchors (N, L, 4) around o. A
+    location in the padding of a batch sees no photo, so its o is put far off, where no object is.
+    """
+    o_T, half = centers(anchors), (anchors[:, 2:] - anchors[:, :2]) / 2
+    inside = ((o_T >= 0) & (o_T <= sizes[:, None])).all(-1, keepdim=True)
+    o = torch.where(inside, transform(inverse(T), o_T), -1e6)
+    return offsets @ T[:, None, :, :2], torch.cat((o - half, o + half), -1)  # row by row, u R is R⁻¹ u
+
+
+def still_there(target: dict[str, Tensor], T: Tensor, size: Tensor, share: float) -> dict[str, Tensor]:
+    """The objects of which at least this share is in the frame of T I; what lies outside the photo does not count."""
+    boxes = clip_boxes_to_image(target["boxes"], size.flip(0).tolist())
+    kept = visible(boxes, T.expand(len(boxes), -1, -1), size.expand(len(boxes), -1)) >= share
+    return {"boxes": target["boxes"][kept], "labels": target["labels"][kept]}
 
 
 def separation(points: Tensor, boxes: Tensor, distance: float = 0.1) -> Tensor:

@@ -79,7 +79,7 @@ class Head(FCOSHead):
         if self.box_loss == "iou":
             image, location = foreground.nonzero(as_tuple=True)
             boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched_idxs)])
-            wanted = self.box_coder.encode(anchors[0][location], boxes)  # as found: distances in anchor sizes
+            wanted = self.box_coder.encode(torch.stack(anchors)[image, location], boxes)  # distances in anchor sizes
             loss = losses.iou_loss(head_outputs["bbox_regression"][image, location], wanted)
             found["bbox_regression"] = loss.sum() / max(1, len(loss))
         share = self.processes.share(foreground.sum())
@@ -131,8 +131,8 @@ class KeypointHead(Head):
 
 
 def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (L, 4), around their location."""
-    return centers(anchors)[:, None] + (anchors[:, 2:] - anchors[:, :2])[:, None] * offsets
+    """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (..., L, 4), around their location."""
+    return centers(anchors)[..., None, :] + (anchors[..., 2:] - anchors[..., :2])[..., None, :] * offsets
 
 
 def photo_sizes(images) -> Tensor:
@@ -142,10 +142,11 @@ def photo_sizes(images) -> Tensor:
 
 @dataclass
 class Views:
-    """A batch of N photos, seen as they are and, unless T is None, as T of them.
+    """A batch of N photos, seen as they are and as T of them.
 
-    first, second: the head's outputs on either. T: (N, 2, 3). sizes: (N, 2), width and height of each photo in pixels,
-    padding aside. anchors: (L, 4), the same for all photos. grids: (height, width) of each level, in locations.
+    first, second: the head's outputs on either, empty where it was not looked at. T: (N, 2, 3). sizes: (N, 2), width
+    and height of each photo in pixels, padding aside. anchors: (L, 4), the same for all photos. grids: (height, width)
+    of each level, in locations.
     """
 
     first: dict[str, Tensor]
@@ -158,15 +159,22 @@ class Views:
 
 @dataclass
 class Supervised:
-    """The M locations that learn an object: photo (M,), location (M,), the object's box (M, 4)."""
+    """The M locations that learn an object: photo (M,), location (M,), and, on the photo, the location's place o
+    (M, 2), its keypoints (M, K, 2) and the object's box (M, 4)."""
 
     image: Tensor
     location: Tensor
+    o: Tensor
+    points: Tensor
     boxes: Tensor
 
 
 class KAOD(FCOS):
-    """FCOS with a keypoint head, trained on two views of each image. Torch's global generator draws these."""
+    """FCOS with a keypoint head, trained on each image, on T of it, or on both. Torch's global generator draws T.
+
+    Where the labels are is `keypoints.labels`: on the image, as in the paper; on T of it, turned back; or on both. The
+    keypoint loss compares the two views, so it needs both of them, with labels or without.
+    """
 
     processes = ALONE
 
@@ -182,22 +190,25 @@ class KAOD(FCOS):
         settings = self.settings
         images, targets = self.transform(images, targets)
         sizes = photo_sizes(images)
-        T = random_rigid(sizes, settings.angle, settings.shift, self.processes.rand) if settings.kpl else None
-        views = self.views(images, T, settings.fill)
-        found, matched = self.matched_losses(targets, views.first, views)
+        turned = settings.kpl or settings.labels != "first"
+        T = random_rigid(sizes, settings.angle, settings.shift, self.processes.rand) if turned else None
+        views = self.views(images, T, settings.fill, first=settings.kpl or settings.labels != "turned")
+        learned = {}
+        if views.first:
+            learned["first"] = self.matched_losses(targets, views.first, views)
+        if settings.labels != "first":
+            learned["turned"] = self.turned_losses(targets, views)
+        labelled = [learned[view] for view in learned if settings.labels in (view, "both")]
+        found = {name: sum(terms[name] for terms, _ in labelled) / len(labelled) for name in labelled[0][0]}
         if settings.kpl:
-            pairs = self.pairs(views, matched, settings)
+            pairs = self.pairs(views, learned["first"][1], settings)
             # of a sum, DistributedDataParallel's mean over the ranks would be a part
             share = self.processes.share(pairs.mask.sum()) if settings.reduction == "mean" else self.processes.world()
             found["keypoints"] = settings.beta * losses.keypoint_loss(pairs, settings) * share
-            if settings.supervise_view:
-                moved = [losses.moved_targets(*each) for each in zip(targets, T, sizes)]
-                again = self.matched_losses(moved, views.second, views)[0]["classification"]
-                found["classification"] = (found["classification"] + again) / 2
-        points = absolute(views.first["offsets"], views.anchors)[matched.image, matched.location]
+        matched = labelled[0][1]
         if settings.separation:
-            found["separation"] = settings.separation * self.mean(losses.separation(points, matched.boxes))
-        found["spread"] = self.mean(losses.spread(points, matched.boxes).detach())
+            found["separation"] = settings.separation * self.mean(losses.separation(matched.points, matched.boxes))
+        found["spread"] = self.mean(losses.spread(matched.points, matched.boxes).detach())
         return found
 
     def mean(self, values: Tensor) -> Tensor:
@@ -205,24 +216,38 @@ class KAOD(FCOS):
         share = self.processes.share(torch.tensor(len(values), device=values.device))
         return values.sum() / max(1, len(values)) * share
 
-    def views(self, images, T: Tensor | None, fill: str) -> Views:
-        """What backbone and head give for the images (torchvision's ImageList) and for T of them."""
-        tensors, sizes = images.tensors, photo_sizes(images)
+    def views(self, images, T: Tensor | None, fill: str, first: bool = True) -> Views:
+        """What backbone and head give for the images (torchvision's ImageList), where wanted, and for T of them."""
+        sizes, count = photo_sizes(images), len(images.tensors)
+        seen = [images.tensors] if first else []
         if T is not None:
-            tensors = torch.cat((tensors, warp_images(tensors, T, sizes, fill)))
-        features = list(self.backbone(tensors).values())
-        outputs, count = self.head(features), len(sizes)
-        return Views({key: value[:count] for key, value in outputs.items()},
-                     {key: value[count:] for key, value in outputs.items()}, T, sizes,
+            seen.append(warp_images(images.tensors, T, sizes, fill))
+        features = list(self.backbone(torch.cat(seen)).values())
+        outputs = self.head(features)
+        return Views({key: value[:count] for key, value in outputs.items() if first},
+                     {key: value[-count:] for key, value in outputs.items() if T is not None}, T, sizes,
                      self.anchor_generator(images, features)[0], [feature.shape[-2:] for feature in features])
 
-    def matched_losses(self, targets, outputs: dict[str, Tensor], views: Views) -> tuple[dict[str, Tensor], Supervised]:
-        """FCOS's three losses of one view, and the locations that learn an object."""
-        anchors = [views.anchors] * len(targets)
-        found = self.compute_loss(targets, outputs, anchors, [h * w for h, w in views.grids])
+    def matched_losses(self, targets, outputs: dict[str, Tensor], views: Views,
+                       anchors: Tensor | None = None) -> tuple[dict[str, Tensor], Supervised]:
+        """FCOS's three losses of one view, and the locations that learn an object. anchors: (N, L, 4), where they are
+        not `views.anchors` for all photos."""
+        anchors = views.anchors.expand(len(targets), -1, -1) if anchors is None else anchors
+        found = self.compute_loss(targets, outputs, list(anchors), [h * w for h, w in views.grids])
         matched = found.pop("matched")
+        image, location = (matched >= 0).nonzero(as_tuple=True)
         boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
-        return found, Supervised(*(matched >= 0).nonzero(as_tuple=True), boxes)
+        here = anchors[image, location]
+        return found, Supervised(image, location, centers(here), absolute(outputs["offsets"][image, location], here),
+                                 boxes)
+
+    def turned_losses(self, targets, views: Views) -> tuple[dict[str, Tensor], Supervised]:
+        """The same of T of the photos, by FCOS's own code: locations and keypoints go back to where the labels are."""
+        offsets, anchors = losses.turned_back(views.second["offsets"], views.anchors, views.T, views.sizes)
+        outputs = views.second | {
+            "offsets": offsets, "bbox_regression": losses.keypoints_to_boxes(offsets, self.head.sharpness)}
+        targets = [losses.still_there(*each, self.settings.in_view) for each in zip(targets, views.T, views.sizes)]
+        return self.matched_losses(targets, outputs, views, anchors)
 
     def pairs(self, views: Views, matched: Supervised, settings: params.Keypoints) -> losses.Pairs:
         """What the keypoint loss compares: at each location o, P and P_T, read at T(o).
@@ -231,27 +256,27 @@ class KAOD(FCOS):
         an object which FCOS gives to the level, of 8 anchor sizes a side. A mean over all is mostly one of background.
         """
         anchors, T, sizes = views.anchors, views.T, views.sizes
-        P, P_T = absolute(views.first["offsets"], anchors), absolute(views.second["offsets"], anchors)
-        image, location, boxes = matched.image, matched.location, matched.boxes
+        P, P_T = matched.points, absolute(views.second["offsets"], anchors)
+        image, location, o, boxes = matched.image, matched.location, matched.o, matched.boxes
         if settings.locations == "all":
-            found = P.new_zeros(*P.shape[:2], 4)
+            found = P.new_zeros(*P_T.shape[:2], 4)
             found[image, location] = boxes
             image, location = torch.ones_like(found[..., 0]).nonzero(as_tuple=True)
-            boxes = found.flatten(0, 1)
+            P, boxes = absolute(views.first["offsets"], anchors).flatten(0, 1), found.flatten(0, 1)
+            o = centers(anchors[location])
         lengths = torch.tensor([h * w for h, w in views.grids])
         # the images are padded so that each level's stride is exactly this
         levels = torch.tensor([[start - h * w, h, w, stride, stride]
                                for start, (h, w), stride in zip(lengths.cumsum(0).tolist(), views.grids, STRIDES)],
                               device=P.device)
         level = torch.arange(len(views.grids)).repeat_interleave(lengths).to(P.device)[location]
-        o = centers(anchors[location])  # (M, 2)
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
         extents = torch.where(empty[:, None], torch.cat((o, o), 1), boxes)
         m = losses.object_mask(o, extents, T[image], sizes[image], settings.visible)
         anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
         area = torch.where(empty, 8 ** 2 * anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
         read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels)
-        return losses.Pairs(P[image, location], read, T[image], m, area)
+        return losses.Pairs(P, read, T[image], m, area)
 
     def postprocess_detections(self, head_outputs, anchors, image_shapes) -> list[dict[str, Tensor]]:
         """torchvision's, with each detection's keypoints kept: the best of each level, then class-wise suppression."""

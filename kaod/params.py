@@ -66,18 +66,19 @@ class Model:
 
 @section
 class Keypoints:
+    labels: Literal["first", "turned", "both"]
     kpl: Switch
     hm: Switch
     beta: Amount
     angle: Amount
     shift: Share
-    fill: Literal["reflect", "constant"]
+    fill: Literal["reflect", "constant", "mean"]
     visible: Share
+    in_view: Share
     locations: Literal["foreground", "all"]
     normalize: Switch
     reduction: Literal["mean", "sum"]
     smooth_l1: Positive
-    supervise_view: Switch
     separation: Amount
 
 
@@ -94,7 +95,6 @@ class Train:
     decay: Annotated[list[Index], Field(min_length=1)] | Literal["cosine"]
     clip: Amount
     flip: Share
-    hue: Share
     rotate: Share
     rotated_boxes: Literal["corners", "ellipse"]
     bf16: Switch

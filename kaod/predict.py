@@ -126,15 +126,13 @@ def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.nd
     images, targets = detector.transform([image.float() / 255], [{key: target[key] for key in ("boxes", "labels")}])
     views = detector.views(images, None, "reflect")
     _, matched = detector.matched_losses(targets, views.first, views)
-    anchors, boxes = views.anchors[matched.location], matched.boxes
-    points = model.absolute(views.first["offsets"][0, matched.location], anchors)
-    off = (geometry.centers(anchors) - geometry.centers(boxes)).norm(dim=1)
+    off = (matched.o - geometry.centers(matched.boxes)).norm(dim=1)
     scale = torch.tensor(sample.size) / views.sizes[0]
     found, numbers = {}, np.flatnonzero(~sample.ignore)  # targets leave out ignored objects
     for number, box in zip(numbers.tolist(), targets[0]["boxes"]):
-        mine = (boxes == box).all(1).nonzero()[:, 0]
+        mine = (matched.boxes == box).all(1).nonzero()[:, 0]
         if len(mine):
-            found[number] = (points[mine[off[mine].argmin()]] * scale).numpy()
+            found[number] = (matched.points[mine[off[mine].argmin()]] * scale).numpy()
     return found
 
 

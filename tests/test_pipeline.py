@@ -66,7 +66,7 @@ SUMMARY = {"AP-st", "AP-rt", "AP-cr", "AP-tr", "AP50-st", "AP50-rt", "AP50-cr", 
 
 
 def check_results(folder: Path, profile: str):
-    for model in ("fcos", "no-kpl", "kaod"):
+    for model in params.load(profile)[1]:
         found = files.read_json(folder / "results" / profile / "details" / f"{model}.json")
         sweep = found.pop("sweep")
         assert found.keys() - {"rt-ellipse"} == {"st", *warp.KINDS} and len(sweep) == len(warp.ANGLES)

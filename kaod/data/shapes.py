@@ -47,13 +47,13 @@ OUTLINES = {  # name: corners in a frame of about [-1, 1], upright; listed by na
 }
 
 
-def _colour(rng, hue: float | None = None) -> np.ndarray:
-    """A colour around a hue, or a greyish one of any hue. Objects have a typical colour, as bananas do, but stray
-    from it so far that colour alone does not tell the classes apart."""
+def _colour(rng, hue: float | None = None, stray: float = 0.07) -> np.ndarray:
+    """A colour around a hue, or a greyish one of any hue. The colours of a class are spread evenly around the circle
+    (a normal as wide as ten of them): its shape alone tells what it is, so a turn is a test."""
     if hue is None:
         hsv = rng.uniform(), rng.uniform(0, 0.35), rng.uniform(0.25, 0.9)
     else:
-        hsv = (hue + rng.normal(0, 0.07)) % 1, rng.uniform(0.5, 1), rng.uniform(0.5, 0.95)
+        hsv = (hue + rng.normal(0, stray)) % 1, rng.uniform(0.5, 1), rng.uniform(0.5, 0.95)
     return 255 * np.array(colorsys.hsv_to_rgb(*hsv))
 
 
@@ -111,7 +111,7 @@ def draw(rng, size: int):
             continue
         stencil = Image.new("L", image.size)
         ImageDraw.Draw(stencil).polygon([tuple(point) for point in points * SCALE], 255)
-        image.paste(_texture(rng, size, _colour(rng, label / len(OUTLINES))), mask=stencil)
+        image.paste(_texture(rng, size, _colour(rng, 0, stray=10)), mask=stencil)
         labels.append(label)
         outlines.append(points)
         areas.append(area)

@@ -57,7 +57,7 @@ def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict]
     views = detector.views(images, T, "reflect")
     _, matched = detector.matched_losses(targets, views.first, views)
     pairs = detector.pairs(views, matched, replace(detector.settings, locations="foreground"))
-    return vars(pairs) | {"o": geometry.centers(views.anchors[matched.location]), "boxes": matched.boxes}
+    return vars(pairs) | {"o": matched.o, "boxes": matched.boxes}
 
 
 def turns(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, dict | None] | None:

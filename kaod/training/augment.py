@@ -1,4 +1,4 @@
-"""What training does to photos: flips, other colours, and turned copies.
+"""What training does to photos: flips and turned copies.
 
 Everything random comes from torch's global generator, for the whole batch in the photos' order: see
 `processes.rand`.
@@ -6,7 +6,7 @@ Everything random comes from torch's global generator, for the whole batch in th
 
 import torch
 from torchvision.ops import box_area, clip_boxes_to_image
-from torchvision.transforms.functional import adjust_hue, hflip
+from torchvision.transforms.functional import hflip
 
 from .. import geometry, params
 from . import processes
@@ -28,8 +28,7 @@ def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
     """
     size = torch.tensor([[image.shape[2], image.shape[1]]]).to(image)
     T = geometry.random_rigid(size, keypoints.angle, keypoints.shift)
-    mean = image.mean((1, 2), keepdim=True)
-    copy = geometry.warp_images((image - mean)[None], T, size, "constant")[0] + mean
+    copy = geometry.warp_images(image[None], T, size, "mean")[0]
     if rotated_boxes == "ellipse":
         boxes = geometry.ellipse_boxes(T, target["boxes"])
     else:
@@ -40,7 +39,7 @@ def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
 
 
 def augment(images: list, targets: list, settings: params.Train, keypoints: params.Keypoints) -> tuple[list, list]:
-    """This rank's photos of a batch: some flipped, some turned, in other colours. What is 0 draws no numbers."""
+    """This rank's photos of a batch: some flipped, some turned. What is 0 draws no numbers."""
     turned = processes.rand(len(images)) < settings.flip
     pairs = [flip(*pair) if turn else pair for turn, *pair in zip(turned, images, targets)]
     if settings.rotate:
@@ -50,7 +49,4 @@ def augment(images: list, targets: list, settings: params.Train, keypoints: para
                 pairs[i - own.start] = turned_copy(*pairs[i - own.start], keypoints, settings.rotated_boxes)
             elif turn:
                 torch.rand(1, 3)  # the T of another rank's photo
-    if settings.hue:
-        turns = (processes.rand(len(pairs)) - 0.5) * settings.hue
-        pairs = [(adjust_hue(image, turn.item()), target) for turn, (image, target) in zip(turns, pairs)]
     return tuple(map(list, zip(*pairs)))

@@ -47,9 +47,9 @@ def moments(settings: params.Train) -> list[int]:
     return sorted({settings.steps * i // settings.snapshots for i in range(settings.snapshots)})
 
 
-def optimizer_of(detector, settings: params.Train, fused: bool | None = None) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum. fused: one kernel for all weights; None leaves the choice to torch."""
+def optimizer_of(detector, settings: params.Train) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum; fused, in one kernel for all weights, which torch would not choose on a CPU."""
     weights = [weight for weight in detector.parameters() if weight.requires_grad]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(weights, settings.lr, weight_decay=settings.weight_decay, fused=fused)
-    return torch.optim.SGD(weights, settings.lr, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
+        return torch.optim.AdamW(weights, settings.lr, weight_decay=settings.weight_decay, fused=True)
+    return torch.optim.SGD(weights, settings.lr, momentum=0.9, weight_decay=settings.weight_decay, fused=True)

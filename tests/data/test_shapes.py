@@ -25,7 +25,7 @@ def test_the_same_seed_draws_the_same_bytes(tmp_path, tiny):
 
 def test_outlines_are_those_of_the_pixels(monkeypatch):
     """White objects on black: what is white is what the outlines cover."""
-    monkeypatch.setattr(shapes, "_colour", lambda rng, hue=None: np.zeros(3))
+    monkeypatch.setattr(shapes, "_colour", lambda rng, *_, **__: np.zeros(3))
     for seed in range(8):
         seen = iter(["black"] + 20 * ["white"])
         monkeypatch.setattr(shapes, "_texture", lambda rng, size, colour, seen=seen: Image.new(

@@ -160,7 +160,7 @@ def test_the_summary_names_what_is_known():
     assert evaluate.summary({"st": kind | {"turning": {"30": None}}})["turn30"] is None
 
 
-@pytest.mark.parametrize("name", ["fcos", "no-kpl", "kaod"])
+@pytest.mark.parametrize("name", params.load()[1])
 def test_the_committed_summaries_are_those_of_their_details(name):
     folder = ROOT / "results" / "shapes"
     assert files.read_json(folder / "metrics" / f"{name}.json") == evaluate.summary(

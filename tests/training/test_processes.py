@@ -115,7 +115,7 @@ def test_a_run_killed_twice_and_ended_once_ends_as_one_that_was_not(repository):
 
 @pytest.mark.parametrize("model, changes", [("kaod", {"rotate": 0.5}),
                                             ("fcos", {}),
-                                            ("kaod", {"supervise_view": True, "reduction": "sum", "beta": 0.01,
+                                            ("kaod", {"labels": "both", "kpl": True, "reduction": "sum", "beta": 0.01,
                                                       "separation": 0.1, "box_loss": "iou"})])
 def test_two_processes_learn_what_one_does(repository, tmp_path, model, changes):
     """The same losses and weights, to rounding, though the ranks' photos have unlike numbers of objects."""
