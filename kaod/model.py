@@ -20,6 +20,7 @@ from torchvision.models.detection import FCOS, _utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.fcos import FCOSHead, FCOSRegressionHead
+from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -35,12 +36,16 @@ ALONE = SimpleNamespace(world=lambda: 1, share=lambda count: 1, rand=torch.rand)
 
 def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
     """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in
-    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views.
+    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views. resnet10 is
+    resnet18 with one block a stage in place of two, which torchvision has no weights for.
 
     fetch: false builds the same layers without pretrained weights, for a checkpoint to fill. Raises
     RuntimeError where the weights cannot be had, with what to do.
     """
     if settings.weights == "imagenet":
+        if settings.backbone not in WEIGHTS:
+            raise RuntimeError(f"model.weights: expected none for {settings.backbone}; ImageNet weights are there for "
+                               f"{', '.join(WEIGHTS)}")
         weights = get_weight(f"{WEIGHTS[settings.backbone]}.IMAGENET1K_V1")
         try:
             body = get_model(settings.backbone, weights=weights if fetch else None, norm_layer=FrozenNorm)
@@ -50,7 +55,9 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
                 f"and put it into {torch.hub.get_dir()}/checkpoints/, or set model.weights: none") from None
         nn.ModuleList((body.conv1, body.layer1)).requires_grad_(False)
     else:
-        body = get_model(settings.backbone, weights=None, norm_layer=partial(nn.GroupNorm, 32))
+        norm = partial(nn.GroupNorm, 32)
+        body = (ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm) if settings.backbone == "resnet10" else
+                get_model(settings.backbone, weights=None, norm_layer=norm))
     width = body.fc.in_features
     return BackboneWithFPN(
         body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [width // 4, width // 2, width],

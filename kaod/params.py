@@ -50,7 +50,7 @@ class Warp:
 @section
 class Model:
     head: Literal["fcos", "keypoints"]
-    backbone: Literal["resnet18", "resnet50", "resnet101"]
+    backbone: Literal["resnet10", "resnet18", "resnet50", "resnet101"]
     weights: Literal["none", "imagenet"]
     fpn_channels: Count
     head_convs: Count
