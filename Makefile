@@ -1,7 +1,13 @@
 # make repro: the pipeline, from data to figures, and those beside the committed ones. make test: the fast tests, the
 # notebooks and a browser. make slow: the other tests. They set up .venv first if it is missing or older than what it is made from.
 
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
+# how many stages make repro runs side by side; each computes on one thread (params.yaml: threads)
+LANES ?= 2
+# takes the stages of one command a line; not on a terminal they write lines, where bars would overwrite each other
+SIDE_BY_SIDE = xargs -P $(LANES) -L 1 dvc --wait-for-lock repro --single-item 2>&1 | cat
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
@@ -9,6 +15,9 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 
 repro: .venv/made
 	@python -m kaod.figures.notebooks check
+	dvc repro download vertices warp
+	dvc stage list --name-only | sed -n 's/^train@\(.*\)/& evaluate@\1/p' | $(SIDE_BY_SIDE)
+	dvc stage list --name-only | grep -E '^(pictures|notebooks|grid)@' | $(SIDE_BY_SIDE)
 	dvc repro
 	@python -m kaod.evaluation.compare
 

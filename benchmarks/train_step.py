@@ -43,12 +43,21 @@ from kaod.evaluation import compare
 from kaod.training import augment, schedule
 
 FCOS_HEAD = {"model": {"head": "fcos"}}
+
+
+def two_views(**changes) -> dict:
+    """The paper's: labels on the first view, the keypoint loss between them."""
+    return {"keypoints": {"labels": "first", "kpl": True, "fill": "reflect", **changes}}
+
+
 VARIANTS = {  # name: (K, what it changes in the profile)
-    "kaod-16": (16, {}), "kaod-32": (32, {}), "kaod-48": (48, {}), "kpl-16": (16, {"keypoints": {"hm": False}}),
-    "all-16": (16, {"keypoints": {"locations": "all"}}), "no-kpl-16": (16, {"keypoints": {"kpl": False}}),
+    "kaod-16": (16, two_views()), "kaod-32": (32, two_views()), "kaod-48": (48, two_views()),
+    "kpl-16": (16, two_views(hm=False)), "all-16": (16, two_views(locations="all")),
+    "no-kpl-16": (16, two_views(kpl=False)), "turned-16": (16, {"keypoints": {"labels": "turned", "kpl": False}}),
     "fcos": (16, FCOS_HEAD), "fcos-two-views": (16, FCOS_HEAD), "theirs": (16, FCOS_HEAD),
 }
 RATIOS = {  # what: (variant, reference, bound on the CPU, bound on a GPU)
+    "labels turned back, one view / FCOS": ("turned-16", "fcos", 1.05, 1.05),
     "KAOD-16 / FCOS on the same two views": ("kaod-16", "fcos-two-views", 1.10, 1.10),
     "K = 32 / K = 16": ("kaod-32", "kaod-16", 1.05, 1.05),
     "K = 48 / K = 16": ("kaod-48", "kaod-16", 1.10, 1.10),
@@ -103,8 +112,10 @@ def build(name: str, chosen: params.Profile, device: str):
     detector = detector.to(device).train()
     if name != "theirs" and chosen.train.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
-    fused = None if name == "theirs" or device == "cpu" else True
-    return detector, schedule.optimizer_of(detector, chosen.train, fused)
+    if name == "theirs":
+        return detector, torch.optim.SGD(detector.parameters(), chosen.train.lr, momentum=0.9,
+                                         weight_decay=chosen.train.weight_decay)
+    return detector, schedule.optimizer_of(detector, chosen.train)
 
 
 def turned(batch: list, keypoints: params.Keypoints) -> list:

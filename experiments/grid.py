@@ -26,7 +26,8 @@ from kaod.training import checkpoints
 
 
 def load() -> tuple[params.Profile, dict[str, dict]]:
-    """The selected profile, and the models of experiments/grid.yaml: {name: settings that differ}.
+    """The selected profile, and the models of experiments/grid.yaml: {name: settings that differ, the common ones
+    among them}.
 
     Raises ValueError that names the file and the key.
     """
@@ -34,9 +35,11 @@ def load() -> tuple[params.Profile, dict[str, dict]]:
     profile, _ = params.load()
     try:
         content = yaml.safe_load(path.read_text())
-        return profile, params.overrides(content["models"], profile, f"{path}: models")
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected YAML with the key models ({error})") from None
+        common, models = content["common"], params.overrides(content["models"], profile, f"{path}: models")
+        return profile, {name: {section: common.get(section, {}) | changes.get(section, {})
+                                for section in common | changes} for name, changes in models.items()}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected YAML with the keys common and models ({error})") from None
 
 
 def hardware(device: str) -> str:

@@ -13,6 +13,7 @@ results/<profile>/detectors/NAME.json.
 """
 
 import argparse
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -61,13 +62,13 @@ def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict]
 
 
 def turns(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) -> dict[str, dict | None] | None:
-    """By angle of the sweep (but 0): `turning.compare` at the supervised locations of the first `most` samples with an
+    """By angle of the sweep above 0: `turning.compare` at the supervised locations of the first `most` samples with an
     object; None where there is none."""
     photos = [datasets.Photos(samples)[i] for i, sample in enumerate(samples) if not sample.ignore.all()][:most]
     if not photos:
         return None
     found = {}
-    for angle in tqdm([angle for angle in ANGLES if angle], "turning", disable=None):
+    for angle in tqdm([angle for angle in ANGLES if angle > 0], "turning", disable=None):
         of_photos = [turned(detector, [image.to(device).float() / 255], [
             {key: target[key].to(device) for key in ("boxes", "labels")}], angle) for image, target in photos]
         joined = {name: torch.cat([each[name] for each in of_photos]) for name in of_photos[0]}
@@ -180,8 +181,10 @@ def main() -> None:
     folder = profile.runs / given.model
     device = processes.start(given.device)
     detector, _, _ = checkpoints.load(folder / "model.pt", device, profile.evaluate)
+    began = time.monotonic()
     found = evaluate_all(profile, given.model, detector, folder / "detections", device)
     if found:
+        print(f"{given.model}: evaluated in {(time.monotonic() - began) / 60:.1f} min", flush=True)
         files.write_json(profile.results / "details" / f"{given.model}.json", found)
         files.write_json(profile.results / "metrics" / f"{given.model}.json", summary(found))
 

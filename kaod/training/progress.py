@@ -15,12 +15,12 @@ class Progress:
     """The clock of a training on rank 0. `tensorboard --logdir scratch` draws its curves while it runs."""
 
     def __init__(self, start: int, steps: int, device: str, folder: Path | None = None):
-        self.steps, self.device = steps, torch.device(device)
+        self.steps, self.device, self.name = steps, torch.device(device), folder.name if folder else "training"
         self.began = self.last = time.monotonic()
         self.waited = self.now_waited = 0.0
         self.done = self.photos = 0
         self.said = -math.inf
-        self.bar = tqdm(range(start, steps), "training", total=steps, initial=start, disable=None)
+        self.bar = tqdm(range(start, steps), self.name, total=steps, initial=start, disable=None)
         # what a run that was killed had drawn beyond its last checkpoint is drawn anew
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=start + 1) if folder else None
 
@@ -48,15 +48,16 @@ class Progress:
         self.bar.update()
         if self.bar.disable and (row["step"] == self.steps or now - self.said >= LINES):
             self.said, each = now, (now - self.began) / self.done
-            print(f"step {row['step']} of {self.steps}: loss {row['loss']:.3f}, {each:.2f} s a step, {share:.0%} of it "
-                  f"waiting for data, {each * (self.steps - row['step']) / 60:.1f} min to go", flush=True)
+            print(f"{self.name}: step {row['step']} of {self.steps}: loss {row['loss']:.3f}, {each:.2f} s a step, "
+                  f"{share:.0%} of it waiting for data, {each * (self.steps - row['step']) / 60:.1f} min to go",
+                  flush=True)
 
     def end(self) -> None:
         seconds = max(self.last - self.began, 1e-9)
         self.bar.close()
         if self.writer:
             self.writer.close()
-        print(f"{self.done} steps in {seconds / 60:.1f} min: {self.photos / seconds:.1f} photos a second, "
+        print(f"{self.name}: {self.done} steps in {seconds / 60:.1f} min: {self.photos / seconds:.1f} photos a second, "
               f"{self.waited / seconds:.1%} of the time waiting for data", flush=True)
 
 

@@ -28,13 +28,13 @@ def test_a_run_is_the_same_measured_on_the_way_or_not(repository, monkeypatch):
 def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
     profile, models = grid.load()
     assert {"fcos", "fcos-zero", "fcos-2x", "fcos-corners", "fcos-ellipse", "no-kpl", "kpl", "kpl-hm", "kpl-hm-k8",
-            "kpl-hm-k32", "paper", "all-locations", "supervised",
+            "kpl-hm-k32", "paper", "all-locations",
             *(f"{name}-long" for name in ("fcos", "fcos-2x", "no-kpl", "kpl-hm"))} == models.keys()
     paper = params.apply(profile, models["paper"])
     keypoints = paper.keypoints
     assert (keypoints.locations, keypoints.reduction, keypoints.normalize) == ("all", "sum", False)
     assert (keypoints.fill, keypoints.visible, keypoints.smooth_l1) == ("constant", 0, 1)
-    assert not keypoints.supervise_view and paper.model.box_loss == "iou" and keypoints.kpl and keypoints.hm
+    assert keypoints.labels == "first" and paper.model.box_loss == "iou" and keypoints.kpl and keypoints.hm
 
 
 def test_each_model_has_the_switches_that_its_name_says():
@@ -48,14 +48,14 @@ def test_each_model_has_the_switches_that_its_name_says():
             assert applied.model.head == "keypoints"
             assert applied.keypoints.kpl == (not name.startswith("no-kpl"))
             assert name.startswith("no-kpl") or applied.keypoints.hm == (name != "kpl")
-        assert (applied.train.steps > profile.train.steps) == name.endswith("-long")
+        assert applied.train.steps == (1000 if name.endswith("-long") else 500)
         # all that are compared start with boxes of one size
-        assert applied.model.spread == (4 if name.endswith("-long") else profile.model.spread)
+        assert applied.model.spread == (4 if name.endswith("-long") else 2)
 
 
 def test_a_broken_grid_is_named(repository, monkeypatch):
     monkeypatch.setattr(grid, "ROOT", repository)
-    for text in ("models: 3", "other: {}", "models: {a: {train: {step: 1}}}"):
+    for text in ("models: 3", "other: {}", "common: {}\nmodels: {a: {train: {step: 1}}}", "common: 3\nmodels: {a: {}}"):
         files.write_bytes(repository / "experiments" / "grid.yaml", text.encode())
         with pytest.raises(ValueError, match="grid.yaml"):
             grid.load()
