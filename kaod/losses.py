@@ -18,6 +18,35 @@ from .params import Keypoints
 
 
 @dataclass
+class Views:
+    """A batch of N photos, seen as they are and as T of them.
+
+    first, second: the head's outputs on either, empty where it was not looked at. T: (N, 2, 3). sizes: (N, 2), width
+    and height of each photo in pixels, padding aside. anchors: (L, 4), the same for all photos. grids: (height, width)
+    of each level, in locations.
+    """
+
+    first: dict[str, Tensor]
+    second: dict[str, Tensor]
+    T: Tensor | None
+    sizes: Tensor
+    anchors: Tensor
+    grids: list[tuple[int, int]]
+
+
+@dataclass
+class Supervised:
+    """The M locations that learn an object: photo (M,), location (M,), and, on the photo, the location's place o
+    (M, 2), its keypoints (M, K, 2) and the object's box (M, 4)."""
+
+    image: Tensor
+    location: Tensor
+    o: Tensor
+    points: Tensor
+    boxes: Tensor
+
+
+@dataclass
 class Pairs:
     """What equation 1 compares at M locations o.
 
@@ -55,20 +84,23 @@ def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
     return -(meet / (areas[0] + areas[1] - meet)).clamp(min=1e-6).log()
 
 
-def read_field(field: Tensor, points: Tensor, image: Tensor, level: Tensor, levels: Tensor) -> Tensor:
+def read_field(field: Tensor, points: Tensor, image: Tensor, location: Tensor, grids, strides) -> Tensor:
     """The field of keypoints at places between its locations, bilinear.
 
     field: (N, L, K, 2), one row per location, levels one after the other, each row by row. points: (M, 2)
-    pixels; image, level: (M,) say where to read. levels: (levels, 5) int: first row, height, width, and stride
-    in y and x. torchvision's locations sit at i·stride, so the index is x / stride. Outside the outermost
-    locations the field goes on as it is there. Returns (M, K, 2).
+    pixels; image, location: (M,), in which image to read, and on the level of which location. grids: (height, width) of
+    each level, in locations. strides: pixels. torchvision's locations sit at i·stride, so the index is x / stride.
+    Outside the outermost locations the field goes on as it is there. Returns (M, K, 2).
 
     `grid_sample` would do the same for one level and equally many points per photo; the locations here are
     scattered over both.
     """
-    start, height, width, stride_y, stride_x = levels[level].unbind(1)
+    lengths = torch.tensor([height * width for height, width in grids])
+    levels = torch.tensor([(end - height * width, height, width, stride) for end, (height, width), stride in zip(
+        lengths.cumsum(0).tolist(), grids, strides)]).repeat_interleave(lengths, 0)  # (L, 4)
+    start, height, width, stride = levels.to(field.device)[location].unbind(1)
     size = torch.stack((width, height), 1)
-    index = points / torch.stack((stride_x, stride_y), 1)
+    index = points / stride[:, None]
     index = torch.minimum(index.clamp(min=0), (size - 1).to(index))
 
     def at(column, row):
@@ -167,7 +199,7 @@ def still_there(target: dict[str, Tensor], T: Tensor, size: Tensor, share: float
     return {"boxes": target["boxes"][kept], "labels": target["labels"][kept]}
 
 
-def separation(points: Tensor, boxes: Tensor, distance: float = 0.1) -> Tensor:
+def separation(points: Tensor, boxes: Tensor, distance: float) -> Tensor:
     """A hinge against collapse (M,): the mean over pairs of max(0, δ² − ‖(p_i − p_j) / (w, h)‖²) / δ².
 
     points: (M, K, 2), boxes: (M, 4). δ = `distance`, in boxes. 0: no two points nearer than δ; 1: all in one place.

@@ -8,7 +8,6 @@ sizes must be padded to 128 (else P6 and P7 have strides of 61 and 114 at 800 px
 
 import math
 import warnings
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -147,35 +146,6 @@ def photo_sizes(images) -> Tensor:
     return images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
 
 
-@dataclass
-class Views:
-    """A batch of N photos, seen as they are and as T of them.
-
-    first, second: the head's outputs on either, empty where it was not looked at. T: (N, 2, 3). sizes: (N, 2), width
-    and height of each photo in pixels, padding aside. anchors: (L, 4), the same for all photos. grids: (height, width)
-    of each level, in locations.
-    """
-
-    first: dict[str, Tensor]
-    second: dict[str, Tensor]
-    T: Tensor | None
-    sizes: Tensor
-    anchors: Tensor
-    grids: list[tuple[int, int]]
-
-
-@dataclass
-class Supervised:
-    """The M locations that learn an object: photo (M,), location (M,), and, on the photo, the location's place o
-    (M, 2), its keypoints (M, K, 2) and the object's box (M, 4)."""
-
-    image: Tensor
-    location: Tensor
-    o: Tensor
-    points: Tensor
-    boxes: Tensor
-
-
 class KAOD(FCOS):
     """FCOS with a keypoint head, trained on each image, on T of it, or on both. Torch's global generator draws T.
 
@@ -196,9 +166,8 @@ class KAOD(FCOS):
             return super().forward(images)
         settings = self.settings
         images, targets = self.transform(images, targets)
-        sizes = photo_sizes(images)
         turned = settings.kpl or settings.labels != "first"
-        T = random_rigid(sizes, settings.angle, settings.shift, self.processes.rand) if turned else None
+        T = random_rigid(photo_sizes(images), settings.angle, settings.shift, self.processes.rand) if turned else None
         views = self.views(images, T, settings.fill, first=settings.kpl or settings.labels != "turned")
         learned = {}
         if views.first:
@@ -214,16 +183,17 @@ class KAOD(FCOS):
             found["keypoints"] = settings.beta * losses.keypoint_loss(pairs, settings) * share
         matched = labelled[0][1]
         if settings.separation:
-            found["separation"] = settings.separation * self.mean(losses.separation(matched.points, matched.boxes))
+            hinge = losses.separation(matched.points, matched.boxes, settings.apart)
+            found["separation"] = settings.separation * self.mean(hinge)
         found["spread"] = self.mean(losses.spread(matched.points, matched.boxes).detach())
         return found
 
     def mean(self, values: Tensor) -> Tensor:
-        """Over all processes, once their results are averaged; 0 of nothing."""
+        """Over all processes, once their results are averaged; 0 of none."""
         share = self.processes.share(torch.tensor(len(values), device=values.device))
         return values.sum() / max(1, len(values)) * share
 
-    def views(self, images, T: Tensor | None, fill: str, first: bool = True) -> Views:
+    def views(self, images, T: Tensor | None, fill: str, first: bool = True) -> losses.Views:
         """What backbone and head give for the images (torchvision's ImageList), where wanted, and for T of them."""
         sizes, count = photo_sizes(images), len(images.tensors)
         seen = [images.tensors] if first else []
@@ -231,12 +201,12 @@ class KAOD(FCOS):
             seen.append(warp_images(images.tensors, T, sizes, fill))
         features = list(self.backbone(torch.cat(seen)).values())
         outputs = self.head(features)
-        return Views({key: value[:count] for key, value in outputs.items() if first},
-                     {key: value[-count:] for key, value in outputs.items() if T is not None}, T, sizes,
-                     self.anchor_generator(images, features)[0], [feature.shape[-2:] for feature in features])
+        return losses.Views({key: value[:count] for key, value in outputs.items() if first},
+                            {key: value[-count:] for key, value in outputs.items() if T is not None}, T, sizes,
+                            self.anchor_generator(images, features)[0], [level.shape[-2:] for level in features])
 
-    def matched_losses(self, targets, outputs: dict[str, Tensor], views: Views,
-                       anchors: Tensor | None = None) -> tuple[dict[str, Tensor], Supervised]:
+    def matched_losses(self, targets, outputs: dict[str, Tensor], views: losses.Views,
+                       anchors: Tensor | None = None) -> tuple[dict[str, Tensor], losses.Supervised]:
         """FCOS's three losses of one view, and the locations that learn an object. anchors: (N, L, 4), where they are
         not `views.anchors` for all photos."""
         anchors = views.anchors.expand(len(targets), -1, -1) if anchors is None else anchors
@@ -245,10 +215,10 @@ class KAOD(FCOS):
         image, location = (matched >= 0).nonzero(as_tuple=True)
         boxes = torch.cat([target["boxes"][index[index >= 0]] for target, index in zip(targets, matched)])
         here = anchors[image, location]
-        return found, Supervised(image, location, centers(here), absolute(outputs["offsets"][image, location], here),
-                                 boxes)
+        points = absolute(outputs["offsets"][image, location], here)
+        return found, losses.Supervised(image, location, centers(here), points, boxes)
 
-    def turned_losses(self, targets, views: Views) -> tuple[dict[str, Tensor], Supervised]:
+    def turned_losses(self, targets, views: losses.Views) -> tuple[dict[str, Tensor], losses.Supervised]:
         """The same of T of the photos, by FCOS's own code: locations and keypoints go back to where the labels are."""
         offsets, anchors = losses.turned_back(views.second["offsets"], views.anchors, views.T, views.sizes)
         outputs = views.second | {
@@ -256,7 +226,7 @@ class KAOD(FCOS):
         targets = [losses.still_there(*each, self.settings.in_view) for each in zip(targets, views.T, views.sizes)]
         return self.matched_losses(targets, outputs, views, anchors)
 
-    def pairs(self, views: Views, matched: Supervised, settings: params.Keypoints) -> losses.Pairs:
+    def pairs(self, views: losses.Views, matched: losses.Supervised, settings: params.Keypoints) -> losses.Pairs:
         """What the keypoint loss compares: at each location o, P and P_T, read at T(o).
 
         Over the matched locations, or over all. Where no object is, m asks for o and T(o) only, and the area is that of
@@ -271,18 +241,13 @@ class KAOD(FCOS):
             image, location = torch.ones_like(found[..., 0]).nonzero(as_tuple=True)
             P, boxes = absolute(views.first["offsets"], anchors).flatten(0, 1), found.flatten(0, 1)
             o = centers(anchors[location])
-        lengths = torch.tensor([h * w for h, w in views.grids])
-        # the images are padded so that each level's stride is exactly this
-        levels = torch.tensor([[start - h * w, h, w, stride, stride]
-                               for start, (h, w), stride in zip(lengths.cumsum(0).tolist(), views.grids, STRIDES)],
-                              device=P.device)
-        level = torch.arange(len(views.grids)).repeat_interleave(lengths).to(P.device)[location]
         empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)  # background: no object that could leave
         extents = torch.where(empty[:, None], torch.cat((o, o), 1), boxes)
         m = losses.object_mask(o, extents, T[image], sizes[image], settings.visible)
         anchor_area = (anchors[location, 2:] - anchors[location, :2]).prod(1)
         area = torch.where(empty, 8 ** 2 * anchor_area, (boxes[:, 2:] - boxes[:, :2]).prod(1))
-        read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, level, levels)
+        # the images are padded so that each level's stride is exactly this
+        read = losses.read_field(P_T, transform(T[image], o[:, None])[:, 0], image, location, views.grids, STRIDES)
         return losses.Pairs(P, read, T[image], m, area)
 
     def postprocess_detections(self, head_outputs, anchors, image_shapes) -> list[dict[str, Tensor]]:

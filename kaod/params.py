@@ -80,6 +80,7 @@ class Keypoints:
     reduction: Literal["mean", "sum"]
     smooth_l1: Positive
     separation: Amount
+    apart: Positive
 
 
 @section

@@ -6,8 +6,15 @@
 # of -rt cuts some objects and, after resizing, shows the others larger. So -cr tells how much of a change on -rt is due
 # to the crop.
 #
-# Each model was trained once, with one seed. A difference of a few hundredths may be noise.
-# [04-does-it-help](04-does-it-help.ipynb) has several seeds.
+# | model | how it was trained |
+# |---|---|
+# | fcos | torchvision's FCOS, on the photos as they are |
+# | fcos-turned | FCOS on turned copies; their boxes are those of the ellipses in the labelled boxes: what people do today |
+# | kaod-paper | the paper: labels on the photo, and the keypoint loss between the photo and a turned view |
+# | kaod | our own step: one turned view of each photo, whose keypoints turn back to the labelled box |
+#
+# All saw as many views of photos, from the same data. Each model was trained once, with one seed. A difference of a
+# hundredth or two may be noise. The idea behind `kaod` is drawn in [00](00-what-is-the-idea.ipynb).
 
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
@@ -37,27 +44,27 @@ details = {name: files.read_json(profile.results / "details" / f"{name}.json") f
 Markdown(charts.results_table(details))
 
 # %%
-figure = charts.ap_bars(details, f"AP50 on four versions of the test set: {profile.name}")
-charts.save(figure, profile.results / "ap50.png")
+figure = charts.ap_bars(details, f"AP on four versions of the test set: {profile.name}")
+charts.save(figure, profile.results / "ap.png")
 
 # %% [markdown]
 # How much does turning cost, beyond what the crop costs?
 
 # %%
-Markdown("\n".join(f"- {name}: AP50 on -rt minus that on -cr {each['rt']['AP50'] - each['cr']['AP50']:+.3f}"
-                   for name, each in details.items()))
+Markdown("\n".join(f"- {name}: AP on -rt minus that on -cr {each['rt']['AP'] - each['cr']['AP']:+.3f}; "
+                   f"AP50 {each['rt']['AP50'] - each['cr']['AP50']:+.3f}" for name, each in details.items()))
 
 # %% [markdown]
 # ## Turned by any angle
 #
-# The first photos of the test set, all turned by one angle. The second view of the keypoint loss turned by no more than
-# the profile's `keypoints.angle`. The crop differs from angle to angle, so compare the models, not the angles.
+# The first photos of the test set, all turned by one angle. Turned views turned by no more than the profile's
+# `keypoints.angle` in training. The crop differs from angle to angle, so compare the models, not the angles.
 
 # %%
 if all("sweep" in each for each in details.values()):
-    sweeps = {name: {int(angle): found["AP50"] for angle, found in each["sweep"].items()}
+    sweeps = {name: {int(angle): found["AP"] for angle, found in each["sweep"].items()}
               for name, each in details.items()}
-    figure = charts.curves(sweeps, f"AP50 against the turn: {profile.name}", "turn in degrees, clockwise")
+    figure = charts.curves(sweeps, f"AP against the turn: {profile.name}", "turn in degrees, clockwise", "AP")
     figure.axes[0].set_xticks(range(-90, 91, 30))
 
 # %% [markdown]
@@ -123,7 +130,8 @@ Markdown(charts.markdown(classes.rename_axis("AP50 on -st")))
 #
 # The paper's Tables 1 and 2 switch the keypoint loss (KPL) and its Hungarian matching (HM) on and off. First the same
 # rows on the **drawn shapes**, from short trainings from scratch: means over the seeds, with 95 % intervals where there
-# are several. [04-does-it-help](04-does-it-help.ipynb) has more of them.
+# are several. These runs are of an earlier set, in which each class had a typical colour.
+# [04-does-it-help](04-does-it-help.ipynb) has more of them.
 
 # %%
 shapes, _ = params.load("shapes")

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # What does it see?
 #
-# Each photo is shown twice: as it is, and turned. The columns are the ground truth, FCOS, KAOD without the keypoint
-# loss, and KAOD with it. FCOS knows upright boxes only. KAOD's upright boxes (dashed) come from its keypoints. The
-# keypoints also give a rotated box and a mask, their convex hull.
+# Each photo is shown twice: as it is, and turned. The columns are the ground truth and the pipeline's models. FCOS knows
+# upright boxes only; `fcos-turned` learned from turned copies. KAOD's upright boxes (dashed) come from its keypoints. The
+# keypoints also give a rotated box and a mask, their convex hull. `kaod-paper` was trained as the paper says. `kaod`
+# learned from turned views whose keypoints turn back to the label: its points should lie on the outlines.
 #
-# A keypoint's colour is its place in the list. Keypoints that turn with an object would keep each colour on its part of
-# the object. Keypoints that do not turn keep each colour at its side of the photo: up, down, left or right. In the
-# models that were measured so far they do not turn. [02-results](02-results.ipynb) has the figures.
+# A keypoint's colour is its place in the list. Look at two things in the turned photos. Does the *hull* follow the
+# object? And does each *colour* keep to its part of the object, or to its side of the photo: up, down, left or right?
+# [02-results](02-results.ipynb) has the figures.
 
 # %% tags=["parameters"]
 profile = None       # a section of params.yaml; None: the one that params.yaml selects
@@ -44,4 +45,4 @@ charts.save(figure, profile.results / "what-it-sees.png")
 
 # %% [markdown]
 # The training was short and the data set is small, so look for the pattern, not for perfection. Which objects are found
-# in both rows? Does each colour keep to its part of them, or to its side of the photo?
+# in both rows? Where do the points of `kaod` lie, and where those of `kaod-paper`?

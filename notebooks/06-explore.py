@@ -54,7 +54,7 @@ sliders.panel(models, photos, photo, angle)
 #
 # - Turn by more than the 30° of -rt.
 # - Move an object half out of the frame.
-# - Compare `kaod` with `no-kpl`, the same network without the keypoint loss.
+# - Compare `kaod` with `kaod-paper`, the same network trained as the paper trains it.
 # - Choose a model with 8 or with 32 keypoints. In the repository's folder `dvc repro
 #   experiments/dvc.yaml:train@kpl-hm-k8-0` trains one with 8 and `…:train@kpl-hm-k32-0` one with 32, in some minutes
 #   each.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # How does it learn?
 #
-# Training adds up four losses: the classes, the boxes, the centerness (how near a location is to its object's middle),
-# and, for KAOD, the keypoint loss. The keypoint loss compares the keypoints of two views of a photo. It has two easy
-# ways out. Keypoints that all lie in one place have no loss, and are worth nothing: the collapse gauge below shows
+# Training adds up three losses: the classes, the boxes, and the centerness (how near a location is to its object's
+# middle). `kaod-paper` has the keypoint loss as a fourth. It compares the keypoints of two views of a photo, and has two
+# easy ways out. Keypoints that all lie in one place have no loss, and are worth nothing: the collapse gauge below shows
 # them. A round ring of keypoints that does not turn with the object has a small loss after matching, too. So a low
 # keypoint loss does not say that keypoints turn. [02-results](02-results.ipynb) has figures that do.
 #
@@ -35,7 +35,8 @@ logs = {name: pd.read_csv(profile.runs / name / "losses.tsv", sep="\t") for name
 # %% [markdown]
 # ## The losses
 #
-# Running means over 20 steps. FCOS has no keypoints. The keypoint loss may rise at first. The keypoints start on a
+# Running means over 20 steps. The models learn from other views: `fcos` and `kaod-paper` from photos as they are, the
+# others from turned ones. So compare the shapes of the curves, not their heights. The keypoint loss may rise at first. The keypoints start on a
 # circle, which has a small loss because it looks nearly the same when it is turned. The loss grows as they move out to
 # the box.
 

@@ -39,7 +39,7 @@ def figures(benchmark, monkeypatch, capsys, tmp_path, device: str) -> dict:
     assert set(found["ratios"]) == set(benchmark.RATIOS) and set(found["seconds"]) == set(benchmark.VARIANTS)
     assert all(each["median"] > 0 for each in (*found["ratios"].values(), found["memory"]))
     assert set(benchmark.PARTS) < set(found["parts_ms"])
-    assert found["pixels"] == {name: 128 * 128 * (2 if name in ("fcos", "no-kpl-16", "theirs") else 4)
+    assert found["pixels"] == {name: 128 * 128 * (2 if name in ("fcos", "no-kpl-16", "turned-16", "theirs") else 4)
                                for name in benchmark.VARIANTS}
     return found
 

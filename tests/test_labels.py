@@ -91,7 +91,7 @@ def of_view(T, points, photos=slice(None), **changes):
     generator = torch.Generator().manual_seed(0)
     second = {"offsets": offsets, "cls_logits": torch.zeros(*offsets.shape[:2], 8).double(),
               "bbox_ctrness": torch.randn(*offsets.shape[:2], 1, generator=generator).double()}
-    views = model.Views({}, second, T, sizes, anchors, grids)
+    views = losses.Views({}, second, T, sizes, anchors, grids)
     return *made.turned_losses(targets, views), views, targets
 
 

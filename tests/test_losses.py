@@ -19,27 +19,27 @@ def keypoint_loss(P, P_T, T, mask, area, hungarian: bool, settings=SETTINGS):
 
 
 def levels_of(height, width, strides=(8, 16, 32, 64, 128)):
-    """FCOS's levels for a padded size: the table that read_field takes, and each location's place."""
-    rows, places, start = [], [], 0
+    """FCOS's levels for a padded size: their grids, and by level each location's place."""
+    grids, places = [], []
     for stride in strides:
         h, w = height // stride, width // stride
         ys, xs = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
         places.append(torch.stack((xs, ys), -1).flatten(0, 1).double() * stride)
-        rows.append([start, h, w, stride, stride])
-        start += h * w
-    return torch.tensor(rows), torch.cat(places)
+        grids.append((h, w))
+    return grids, places, strides
 
 
 @pytest.mark.parametrize("size", [(128, 128), (256, 384), (640, 128)])
 @pytest.mark.parametrize("level", range(5))
 def test_the_field_of_places_reads_as_the_place(size, level):
-    levels, places = levels_of(*size)
-    field = places[None, :, None].expand(2, -1, 3, -1)  # P(o) = o, at all three keypoints
-    start, h, w, stride, _ = levels[level].tolist()
+    grids, places, strides = levels_of(*size)
+    field = torch.cat(places)[None, :, None].expand(2, -1, 3, -1)  # P(o) = o, at all three keypoints
+    (h, w), stride, start = grids[level], strides[level], sum(map(len, places[:level]))
     reach = torch.tensor([(w - 1) * stride, (h - 1) * stride])
     points = torch.rand(50, 2, dtype=torch.float64) * reach
     image = torch.arange(50) % 2
-    read = losses.read_field(field, points, image, torch.full((50,), level), levels)
+    location = start + torch.arange(50) % len(places[level])  # any location of the level says which one it is
+    read = losses.read_field(field, points, image, location, grids, strides)
     assert (read - points[:, None]).abs().max() < 1e-4
 
 
@@ -213,11 +213,11 @@ def test_iou_loss_is_minus_ln_of_torchvisions_iou():
 def test_separation_punishes_points_in_one_place_alone():
     boxes = torch.tensor([[0.0, 0, 10, 20]])
     apart = torch.tensor([[[0.0, 0], [10, 0], [10, 20], [0, 20]]])
-    assert losses.separation(apart, boxes) == 0 and losses.separation(apart * 0, boxes) == 1
+    assert losses.separation(apart, boxes, 0.1) == 0 and losses.separation(apart * 0, boxes, 0.1) == 1
     half = torch.tensor([[[0.0, 0], [0.5, 1]]])  # a twentieth of the width and of the height: √.005 of .1
-    assert losses.separation(half, boxes).item() == pytest.approx(0.5)
+    assert losses.separation(half, boxes, 0.1).item() == pytest.approx(0.5)
     near = torch.tensor([[[0.0, 0], [0.5, 0]]], requires_grad=True)
-    losses.separation(near, boxes).sum().backward()
+    losses.separation(near, boxes, 0.1).sum().backward()
     assert near.grad[0, 0, 0] > 0 > near.grad[0, 1, 0]  # downhill is apart
 
 

@@ -215,8 +215,8 @@ def paired(detector, T, first, second):
     T = T(sizes)
     views = [{"offsets": (points(o, T) - o[:, None]) / size[:, None]} for points in (first, second)]
     nothing = torch.zeros(0, dtype=torch.int64)
-    pairs = detector.pairs(model.Views(*views, T, sizes, anchors, grids),
-                           model.Supervised(nothing, nothing, *torch.zeros(3, 0, 4).double()),
+    pairs = detector.pairs(losses.Views(*views, T, sizes, anchors, grids),
+                           losses.Supervised(nothing, nothing, *torch.zeros(3, 0, 4).double()),
                            replace(detector.settings, locations="all"))
     return pairs, o, grids
 

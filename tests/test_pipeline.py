@@ -73,7 +73,7 @@ def check_results(folder: Path, profile: str):
         assert all(0 <= each["AP50"] <= 1 and each["objects"] > 0 for each in found.values())
         summary = files.read_json(folder / "results" / profile / "metrics" / f"{model}.json")
         assert summary.keys() == SUMMARY and summary["AP50-rt"] == found["rt"]["AP50"]
-    for name in ("idea.png", "ap50.png", "what-it-sees.png"):
+    for name in ("idea.png", "ap.png", "what-it-sees.png"):
         with Image.open(folder / "results" / profile / name) as picture:
             assert min(picture.size) > 200 and np.asarray(picture.convert("L")).std() > 5
     for path in (folder / "notebooks").glob("*.ipynb"):

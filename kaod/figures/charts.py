@@ -21,10 +21,11 @@ LINES = COLOURS[:6]  # yellow cannot be seen on white
 
 MODELS = {  # colour, marker and dashes of each model, the same in all figures
     "fcos": ("#0072B2", "o", "-"), "fcos-2x": ("#0072B2", "s", "--"), "fcos-zero": ("#0072B2", "X", ":"),
-    "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"),
+    "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"), "fcos-turned": ("#56B4E9", ">", "-"),
     "no-kpl": ("#E69F00", "^", "-"), "kpl": ("#CC79A7", "v", "--"),
-    "kpl-hm": ("#009E73", "D", "-"), "kaod": ("#009E73", "D", "-"),  # the grid's name, and the pipeline's
-    "kpl-hm-k8": ("#009E73", "o", ":"), "kpl-hm-k32": ("#009E73", "s", "--"),
+    "kpl-hm": ("#E69F00", "D", "-"), "kaod-paper": ("#E69F00", "D", "-"),  # the grid's name, and the pipeline's
+    "kaod": ("#009E73", "D", "-"),
+    "kpl-hm-k8": ("#E69F00", "o", ":"), "kpl-hm-k32": ("#E69F00", "s", "--"),
     "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":"), "supervised": ("#D55E00", "*", "-.")}
 
 SHAPES = {  # the columns of each table of shapes
@@ -154,19 +155,19 @@ def gauge(logs: dict[str, pd.DataFrame], even: float):
                   title="The collapse gauge: mean distance between two keypoints")
 
 
-def curves(values: dict[str, dict[int, float]], title: str, xlabel: str = "steps"):
-    """AP50 of each model at some steps, or angles: {model: {step: AP50}}."""
+def curves(values: dict[str, dict[int, float]], title: str, xlabel: str = "steps", ylabel: str = "AP50"):
+    """AP50, or another figure, of each model at some steps, or angles: {model: {step: AP50}}."""
     _, axes = plt.subplots()
     for model, look in looks(values).items():
         axes.plot(pd.Series(values[model]).sort_index(), **look, label=model)
-    return finish(axes, xlabel=xlabel, ylabel="AP50", ylim=(0, None), title=title)
+    return finish(axes, xlabel=xlabel, ylabel=ylabel, ylim=(0, None), title=title)
 
 
 def ap_bars(metrics: dict[str, dict], title: str):
-    """AP50 of each model on each test set."""
-    frame = pd.DataFrame({model: {f"-{kind}\n{NAMES[kind]}": each[kind]["AP50"] for kind in NAMES if kind in each}
+    """COCO's AP of each model on each test set."""
+    frame = pd.DataFrame({model: {f"-{kind}\n{NAMES[kind]}": each[kind]["coco"]["AP"] for kind in NAMES if kind in each}
                           for model, each in metrics.items()}).dropna()
-    axes = frame.plot.bar(width=0.8, rot=0, ylabel="AP50", ylim=(0, 1), title=title)
+    axes = frame.plot.bar(width=0.8, rot=0, ylabel="AP", ylim=(0, 1), title=title)
     for bars, look in zip(axes.containers, looks(metrics).values()):
         plt.setp(bars.patches, color=look["color"], hatch="" if look["linestyle"] == "-" else "//", edgecolor="white")
         axes.bar_label(bars, fmt="%.2f", fontsize=9)

@@ -57,7 +57,7 @@ def test_two_levels_get_their_share_of_positive_locations(tmp_path):
     shapes.write(tmp_path, replace(profile.draw, train=60, test=1), profile.train_sets + profile.test_sets)
     name = profile.train_sets[0]
     photos = datasets.Photos(coco.load(tmp_path / name, coco.photo_folder(tmp_path, name)).samples)
-    detector = built(profile, models, "no-kpl", 7, 8)[0].train()
+    detector = built(profile, models, "kaod-paper", 7, 8)[0].train()
     found = []
     inherited = detector.matched_losses
     detector.matched_losses = lambda *given: found.append(inherited(*given)) or found[-1]
