@@ -4,11 +4,13 @@
 # An object detector answers with upright boxes. When the photo turns, the upright box of the same object becomes
 # another one, and mostly too large. Jaiswal et al. (*Keypoints-aware Object Detection*, KAOD) let the detector describe
 # an object by **K keypoints** instead. Nobody labels them. Two rules are to teach them where to lie: their box has to
-# be the labelled box, and when the photo turns, they should turn with it.
+# be the labelled box, and when the photo turns, they should turn with it. The paper teaches the second rule by
+# comparing two views of a photo. This repository turns the *label* back instead, and one view is enough.
 #
-# The first picture shows the idea. The others are the paper's Figures 1 and 2, computed by the functions that training
-# uses. The keypoints in them are put on the outline by hand, to show where they could be. A network has to find them.
-# Trained networks did not, so far: their keypoints do not turn with the object ([02-results](02-results.ipynb)).
+# The first picture shows the idea. The others are the paper's Figures 1 and 2, and the label that turns back, computed
+# by the functions that training uses. The keypoints in them are put on the outline by hand, to show where they could
+# be. A network has to find them. With labels turned back, the *hull* of its keypoints follows the object, while a
+# single keypoint keeps its direction in the photo ([02-results](02-results.ipynb)).
 
 # %% tags=["parameters"]
 profile = None     # whose results/ get the first picture; None: that of params.yaml
@@ -49,7 +51,7 @@ charts.save(figure, params.load(profile)[0].results / "idea.png")
 # follows from them.
 
 # %%
-figure = idea.distances_or_points(image, P, o, anchor, sharpness=2)
+figure = idea.distances_or_points(image, P, o, anchor, sharpness=4)
 
 # %% [markdown]
 # ## From keypoints to a box: softmin and softmax
@@ -62,17 +64,19 @@ figure = idea.distances_or_points(image, P, o, anchor, sharpness=2)
 # A colour is a point's *share* in the left side: how many pixels the side moves when this point alone moves by one. The
 # largest and the smallest share stand beside their points. All shares add up to 1. A point that moves to the left also
 # gains weight, so the share of the outermost point can be above 1. A point farther right then has a share below 0. At
-# sharpness 2, the default, the left side is nearly that of its outermost point.
+# sharpness 4, the default, the left side is nearly that of its outermost point. Other points still learn, since on
+# turned photos other points are outermost.
 
 # %%
-figure = idea.soft_boxes(image, P, o, anchor, sharpness=(0.5, 1, 2))
+figure = idea.soft_boxes(image, P, o, anchor, sharpness=(1, 2, 4))
 
 # %% [markdown]
-# ## Two views, one object
+# ## The paper's two views
 #
-# A box alone does not say where the points should lie: many sets of points have the same box. So each step of training
-# makes a second view of the photo, T I, turned and moved at random. The network predicts keypoints on both views. T⁻¹
-# maps those of the second view back. The distance that is left between the two sets is the **keypoint loss**.
+# A box alone does not say where the points should lie: many sets of points have the same box. So each step of the
+# paper's training makes a second view of the photo, T I, turned and moved at random. The network predicts keypoints on
+# both views. T⁻¹ maps those of the second view back. The distance that is left between the two sets is the **keypoint
+# loss**.
 #
 # The points have no names, so the second list may come in another order (compare the numbers). A comparison index by
 # index would pull points on opposite sides together, and all would end in the middle. So **Hungarian matching** first
@@ -90,13 +94,44 @@ figure = idea.two_views(image, P, P_T, T, o)
 # %% [markdown]
 # ## What left the frame is not compared
 #
-# An object that left the second view cannot be compared. The mask m keeps a location o if T(o) lies in the frame and at
-# least 90 % of the object's box does.
+# An object that left the second view cannot be compared. The mask m of the keypoint loss keeps a location o if T(o)
+# lies in the frame and at least 90 % of the object's box does.
 
 # %%
 maps = {"turned": idea.motion(image, 25), "moved": idea.motion(image, 10, (80, -60)),
         "moved far": idea.motion(image, 20, (150, 20))}
 figure = idea.masks(image, P, o, maps)
+
+# %% [markdown]
+# ## Labels that turn back
+#
+# Most detectors that have to bear turned photos are trained on turned copies. A copy needs a box, and an upright label
+# does not say which (left). The box of the turned corners is too large. The box of the ellipse inscribed in the label,
+# turned, is a guess. The true box takes the object's outline, which no upright label gives. Users asked for exact boxes
+# after a rotation, and were told that a box alone does not allow them
+# ([mmdetection #4070](https://github.com/open-mmlab/mmdetection/issues/4070),
+# [albumentations #746](https://github.com/albumentations-team/albumentations/issues/746),
+# [imgaug #90](https://github.com/aleju/imgaug/issues/90)).
+#
+# Keypoints get around this. A box cannot be turned back, but points can. T⁻¹ takes the copy's keypoints to the photo,
+# where the labelled box is exact: their box has to be this one (middle). So every copy has an exact label, at any
+# angle, and nobody labels more than upright boxes. FCOS's own losses do the rest. An object with less than half of its
+# box in the copy is left out.
+#
+# The network sees the copy alone, and the label's axes could have any direction in it (right). At most it can read T off
+# the copy's border. So the points need the right extent along all axes, and that draws them to the object's outline.
+# Only a point inside the hull, as in the corner of the L, is free.
+
+# %%
+figure = idea.labels_turned_back(image, corners, torch.from_numpy(corners), angle)  # keypoints on the outline's corners
+
+# %% [markdown]
+# The pipeline trains one model for each step of this story:
+#
+# - `fcos`: four distances, on photos as they are;
+# - `fcos-turned`: the same on turned copies, with the boxes of turned ellipses;
+# - `kaod-paper`: two views of each photo, labels on the first, and the keypoint loss with Hungarian matching;
+# - `kaod`: one turned view of each photo, and labels that turn back.
 
 # %% [markdown]
 # ## For free: a rotated box and a mask

@@ -1,4 +1,5 @@
-"""The idea in pictures: the paper's Figures 1 and 2, computed with the functions that training uses.
+"""The idea in pictures: the paper's Figures 1 and 2, and the label that turns back, computed with the functions that
+training uses.
 
 The keypoints here are put on an object's outline by hand (`on_outline`), where training has to find them. Points of the
 photo are blue, points of its second view orange, and a number is a point's place in its list.
@@ -9,7 +10,9 @@ import numpy as np
 import shapely
 import torch
 from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
 from PIL import Image
+from torchvision.ops import box_iou
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from .. import geometry, losses
@@ -162,6 +165,60 @@ def masks(image, P: torch.Tensor, o: torch.Tensor, maps: dict[str, torch.Tensor]
         outline(axes, geometry.transform(T, geometry.corners(box[0])), SECOND, 2.5)
         location(axes, geometry.transform(T, o[None])[0], "T(o)")
         axes.set(xlim=(-10, 1.35 * image.width), ylim=(1.1 * image.height, -0.1 * image.height))  # and what left it
+    return figure
+
+
+def turned_boxes(corners: np.ndarray, T: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Boxes (4,) of an object on T of the photo, by name. Two follow from the upright label, as in `turned_copy`; their
+    names tell the IoU with the third, the true one, which only the outline (V, 2) gives."""
+    points = torch.from_numpy(corners)
+    label, true = geometry.enclosing(points), geometry.enclosing(geometry.transform(T, points))
+    guesses = {"turned corners": geometry.enclosing(geometry.transform(T, geometry.corners(label))),
+               "turned ellipse": geometry.ellipse_boxes(T, label)}
+    return {**{f"box of the {name}: IoU {box_iou(box[None], true[None]).item():.2f}": box
+               for name, box in guesses.items()}, "true box, of the turned outline": true}
+
+
+def on_axes(P: torch.Tensor, angle: float) -> torch.Tensor:
+    """The corners (4, 2) of the box around points (K, 2) on axes that are turned by `angle` degrees, clockwise."""
+    R = geometry.rigid(*(torch.tensor(each, dtype=P.dtype) for each in (angle, (0, 0), (0, 0))))
+    return geometry.transform(R, geometry.corners(geometry.enclosing(geometry.transform(geometry.inverse(R), P))))
+
+
+def frame(axes, points: torch.Tensor, colour: str, dashes="-") -> tuple[Line2D, Line2D]:
+    """A box's corners (4, 2) as `outline` draws them; gives what stands for them in a legend."""
+    outline(axes, points, colour, 2, dashes=dashes)
+    return Line2D([], [], color="black", linewidth=4), Line2D([], [], color=colour, linewidth=2.5, linestyle=dashes)
+
+
+def labels_turned_back(image, corners: np.ndarray, P: torch.Tensor, angle: float, others=(-25, 0)):
+    """Boxes for a turned copy; its keypoints, turned back to the labelled box; and boxes on axes that nobody labelled.
+
+    corners: (V, 2), the object's outline. P: (K, 2), keypoints on the photo; a network finds T of them on the copy.
+    angle: degrees by which T turns. others: degrees by which the label's axes could be turned on the copy instead.
+    """
+    figure, panels = plt.subplots(1, 3, figsize=(11, 4.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)  # for the arrow
+    T, label = motion(image, angle), geometry.corners(geometry.enclosing(torch.from_numpy(corners)))
+    copy, P_T = view(image, T, "mean"), geometry.transform(T, P)
+    back = geometry.transform(geometry.inverse(T), P_T)  # equation 2
+    for axes, shown, points, title in ((panels[0], copy, P_T, "a turned copy: which box?"),
+                                       (panels[1], image, back, "its keypoints, turned back to the label"),
+                                       (panels[2], copy, P_T, "the label could have other axes")):
+        show(axes, shown, title)
+        dots(axes, points, SECOND, "keypoints")
+    looks = (COLOURS[3], DASHES), (COLOURS[6], DASHES), (FIRST, "-")
+    keys = {words: frame(panels[0], geometry.corners(box), *look)
+            for (words, box), look in zip(turned_boxes(corners, T).items(), looks)}
+    for turn in others:
+        keys["boxes on other axes"] = frame(panels[2], on_axes(P_T, turn), COLOURS[5])
+    for axes, points in ((panels[1], label), (panels[2], geometry.transform(T, label))):
+        keys["labelled box"] = frame(axes, points, "white", "--")
+    keys["keypoints"] = panels[0].collections[0]
+    arrow = {"arrowstyle": "-|>", "linewidth": 2}
+    panels[1].annotate("", (-0.01, 0.5), (-0.11, 0.5), xycoords="axes fraction", arrowprops=arrow)
+    panels[1].annotate("T⁻¹", (-0.06, 0.53), xycoords="axes fraction", fontsize=13, ha="center")
+    figure.legend(keys.values(), keys, loc="outside lower center", ncols=3)
     return figure
 
 
