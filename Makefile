@@ -21,14 +21,14 @@ repro: .venv/made
 	dvc repro
 	@python -m kaod.evaluation.compare
 
-# two tests at a time: threads that have nothing to do shall sleep, not spin
-test: export OMP_WAIT_POLICY = passive
+# two tests at a time, each on one thread; threads that have nothing to do shall sleep, not spin
+test slow: export OMP_NUM_THREADS = 1
+test slow: export OMP_WAIT_POLICY = passive
 test: .venv/made
 	pytest -n 2 --dist worksteal -m "not slow or browser"
 
-# one at a time, as most of these keep two cores busy
 slow: .venv/made
-	pytest -m "slow and not browser"
+	pytest -n 2 --dist worksteal -m "slow and not browser"
 
 # made last, so that an interrupted installation is done again
 .venv/made: pyproject.toml constraints.txt

@@ -27,6 +27,11 @@ def shared():
     return SHARED
 
 
+def pytest_collection_modifyitems(items):
+    """The longest file first: at the end of the others, one core would wait for it."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
 @pytest.fixture(autouse=True)
 def gpu(request):
     if request.node.get_closest_marker("cuda") and not torch.cuda.is_available():
@@ -36,7 +41,7 @@ def gpu(request):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # two tests run side by side
 
 
 @pytest.fixture

@@ -49,19 +49,22 @@ def load(root, name: str) -> tuple[datasets.DataSet, str]:
 
 SETS = [("coco", "val2017"), ("coco", "train2017"), ("nuclei", "val"), ("nuclei", "train"),
         ("VOCdevkit", "VOC2007/test"), ("VOCdevkit", "VOC2007/trainval")]
-SWEEP = 20  # photos of a set, at most angles: all of them would take half an hour
+PART = 20  # photos of a set, where all of them were seen in another kind: more would take half an hour
+TRAINING = ("train2017", "train", "VOC2007/trainval")
 
 
 def real_sets():
-    """(folder, set, kind, photos) of all sets of real photos in all kinds; the big ones and most angles are slow."""
+    """(folder, set, kind, photos): each set whole as it is and, slow, rotated; a part of each test set in all kinds and
+    at some angles. -cr and -tr are -rt's map without its turn, and an angle is like another."""
     for folder, name in SETS:
-        slow = [pytest.mark.slow] if name in ("train2017", "train") else []
-        for kind in ["st", *warp.KINDS] + ["rt-ellipse"] * (folder == "VOCdevkit"):
-            yield pytest.param(folder, name, kind, None, marks=slow, id=f"{folder}-{name}-{kind}")
-        for kind in map(warp.turned, warp.ANGLES):
-            whole = kind in ("turn-45", "turn+90") and not slow
-            yield pytest.param(folder, name, kind, None if whole else SWEEP, id=f"{folder}-{name}-{kind}",
-                               marks=[] if whole else [pytest.mark.slow])
+        kinds = {"st": [], "rt": [pytest.mark.slow]}
+        if name not in TRAINING:
+            kinds |= dict.fromkeys(("cr", "tr", "turn-45", "turn+15", "turn+90"), [])
+            kinds |= {"rt-ellipse": []} if folder == "VOCdevkit" else {}
+        for kind, marks in kinds.items():
+            marks = marks or [pytest.mark.slow] * (name in ("train2017", "train"))
+            yield pytest.param(folder, name, kind, None if kind in ("st", "rt") else PART, marks=marks,
+                               id=f"{folder}-{name}-{kind}")
 
 
 @pytest.mark.parametrize("folder, name, kind, photos", list(real_sets()))

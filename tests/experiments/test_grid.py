@@ -48,7 +48,7 @@ def test_each_model_has_the_switches_that_its_name_says():
             assert applied.model.head == "keypoints"
             assert applied.keypoints.kpl == (not name.startswith("no-kpl"))
             assert name.startswith("no-kpl") or applied.keypoints.hm == (name != "kpl")
-        assert applied.train.steps == (1000 if name.endswith("-long") else 500)
+        assert applied.train.steps == (1000 if name.endswith("-long") else profile.train.steps)
         # all that are compared start with boxes of one size
         assert applied.model.spread == (4 if name.endswith("-long") else 2)
 

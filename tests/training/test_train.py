@@ -18,7 +18,7 @@ from kaod.training import augment, checkpoints, progress, schedule
 def run(tiny, drawn, repository):
     """Trains on eight photos; keywords change the settings. (detector, log)."""
     profile, models = tiny
-    profile = replace(profile, model=replace(profile.model, fpn_channels=64, head_convs=1))
+    profile = replace(profile, model=replace(profile.model, fpn_channels=32, head_convs=1))
     files.write_json(profile.folder / "manifest.json", {})
 
     def go(scratch=None, name="kaod", **changes):
