@@ -81,17 +81,18 @@ def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: s
     """The figures of the detections on one test set, of which the best `limit` of each photo count.
 
     Those of `ap.headline` (with ap "voc" or "coco") and of `outlines`; truth: `outlines.ground_truth`; photos, objects:
-    how many there are; counts: the objects by class. Ignored objects are not counted. Raises ValueError where there is
-    no photo.
+    how many there are; counts: the objects by class. The sweep has no AP of masks. Ignored objects are not counted.
+    Raises ValueError where there is no photo.
     """
     if not dataset.samples:
         raise ValueError("expected a test set with photos; got one without")
     detections = strongest(detections, limit)
     counts = np.bincount(np.concatenate([sample.labels[~sample.ignore] for sample in dataset.samples]),
                          minlength=len(dataset.classes) + 1)[1:]
+    guesses = [] if kind.startswith("turn") else outlines.GUESSES  # nobody reads masks' AP by angle
     # pycocotools is plain Python: several processes of it take half as long
     with ProcessPoolExecutor(2, get_context("fork")) as pool:
-        masks = {guess: pool.submit(outlines.mask_ap, dataset, detections, guess, limit) for guess in outlines.GUESSES}
+        masks = {guess: pool.submit(outlines.mask_ap, dataset, detections, guess, limit) for guess in guesses}
         found = headline(dataset, detections, ap, limit) | outlines.shape_metrics(dataset.samples, detections)
         masks = {guess: future.result() for guess, future in masks.items() if future.result()}
     return found | {"masks": masks or None, "truth": outlines.ground_truth(dataset.samples, kind),
