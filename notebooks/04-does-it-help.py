@@ -5,8 +5,8 @@
 # weak a rival: KAOD looks at two views of each photo, and someone who wants robustness to turning can train FCOS on
 # turned copies. So this notebook compares a grid of models with several seeds. `dvc repro experiments/dvc.yaml` made it.
 #
-# **The committed runs are older than four changes.** FCOS had torchvision's own start in them, which is today's
-# `fcos-zero`. So a part of each difference to FCOS may be the start alone. Detections of the background counted as the
+# **The committed runs are older than five changes.** Each class had a typical colour in the drawn photos, which no turn
+# changes. FCOS had torchvision's own start in them, which is today's `fcos-zero`. So a part of each difference to FCOS may be the start alone. Detections of the background counted as the
 # last class. -cr cut whole pixels, while -rt interpolates. And `paper` reflected the border, asked for 90 % of a box in
 # view, and had a smooth L1 that turns linear at a tenth of a pixel.
 #
@@ -19,11 +19,10 @@
 # | fcos-ellipse | the same with the boxes of the turned ellipses inscribed in the boxes |
 # | no-kpl | KAOD without the keypoint loss |
 # | kpl | KAOD with the keypoint loss, keypoints compared index by index |
-# | kpl-hm | KAOD with the keypoint loss and Hungarian matching; it is the pipeline's `kaod` |
+# | kpl-hm | KAOD with the keypoint loss and Hungarian matching; it is the pipeline's `kaod-paper` |
 # | kpl-hm-k8, kpl-hm-k32 | kpl-hm with 8 or 32 keypoints in place of 16 |
 # | paper | kpl-hm as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
 # | all-locations | kpl-hm with the loss over all locations, the background too |
-# | supervised | kpl-hm whose second view learns its classes, too |
 #
 # [08-what-do-we-find](08-what-do-we-find.ipynb) has longer trainings of four of them.
 
