@@ -194,7 +194,7 @@ def turned_back(offsets: Tensor, anchors: Tensor, T: Tensor, sizes: Tensor) -> t
 
 def still_there(target: dict[str, Tensor], T: Tensor, size: Tensor, share: float) -> dict[str, Tensor]:
     """The objects of which at least this share is in the frame of T I; what lies outside the photo does not count."""
-    boxes = clip_boxes_to_image(target["boxes"], size.flip(0).tolist())
+    boxes = clip_boxes_to_image(target["boxes"].to(T), size.flip(0).tolist())
     kept = visible(boxes, T.expand(len(boxes), -1, -1), size.expand(len(boxes), -1)) >= share
     return {"boxes": target["boxes"][kept], "labels": target["labels"][kept]}
 

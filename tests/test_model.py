@@ -133,8 +133,8 @@ def test_the_papers_box_loss_differs_from_giou_in_the_box_loss_alone(tiny, name,
     for box_loss in ("giou", "iou"):
         torch.manual_seed(0)
         chosen = params.apply(profile, models[name])
-        detector = model.build(replace(chosen.model, box_loss=box_loss), replace(chosen.keypoints, kpl=False), 7,
-                               8).train()
+        keypoints = replace(chosen.keypoints, kpl=False, labels="first")
+        detector = model.build(replace(chosen.model, box_loss=box_loss), keypoints, 7, 8).train()
         found[box_loss] = detector(*batch(drawn[0]))
     assert found["iou"]["bbox_regression"] != found["giou"]["bbox_regression"]
     assert found["iou"]["bbox_regression"].requires_grad and torch.isfinite(found["iou"]["bbox_regression"])
@@ -300,7 +300,7 @@ def test_the_second_view_is_the_photo_moved_in_its_own_frame_whatever_pads_it(bu
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_locations_learn_an_object_within_one_and_a_half_strides_of_its_centre(build, monkeypatch, name, scale):
     """FCOS's rule, in pixels, whatever the size of the anchors: P3 takes this object with all of them."""
-    seen, detector = {}, build(name, layers={"anchor_scale": scale}, kpl=False).train()
+    seen, detector = {}, build(name, layers={"anchor_scale": scale}, kpl=False, labels="first").train()
     original = model.Head.compute_loss
 
     def spy(self, targets, outputs, anchors, matched):
@@ -320,7 +320,7 @@ def test_locations_learn_an_object_within_one_and_a_half_strides_of_its_centre(b
 def test_the_boxes_are_the_soft_extents_at_the_sharpness_that_is_set(build, sharpness):
     """The keypoints' own extent where it is large; where it is small, boxes go to the keypoints' mean."""
     detector = build(layers={"sharpness": sharpness})
-    found = detector.head([torch.randn(1, 128, 4, 4)])
+    found = detector.head([torch.randn(1, 64, 4, 4)])
     offsets, box = found["offsets"], found["bbox_regression"]
     hard = torch.cat((-offsets.amin(2), offsets.amax(2)), -1)
     share = (box / hard).mean().item()
@@ -331,7 +331,7 @@ def test_the_weight_of_the_separation_is_its_setting_and_the_gauge_trains_nothin
     found = []
     for weight in (1.0, 3.0):
         torch.manual_seed(0)
-        found.append(build(separation=weight).train()(*oblong()))
+        found.append(build(separation=weight, apart=0.5).train()(*oblong()))
     assert found[0]["separation"] > 0
     assert found[1]["separation"].item() == pytest.approx(3 * found[0]["separation"].item(), rel=1e-5)
     assert not found[0]["spread"].requires_grad
