@@ -11,6 +11,7 @@ the pipeline depends, and NAME.ipynb, the same with outputs, to be looked at. So
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import jupytext
@@ -70,15 +71,17 @@ def execute(path: Path, target: Path) -> None:
     PapermillExecutionError, which shows the cell and its traceback."""
     # the kernel imports this very package, also in a clone other than the one that pip installed
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    kernel = KernelManager(transport="ipc")  # over TCP it would warn that others on this machine can listen
-    try:
-        ran = papermill.execute_notebook(read(path), None, cwd=ROOT / "notebooks", progress_bar=False, km=kernel,
-                                         kernel_name="python3")
-    finally:
-        if kernel.has_kernel:  # asked to end; papermill would interrupt it first, and it would report that as an error
-            kernel.request_shutdown()
-            kernel.finish_shutdown()
-            kernel.cleanup_resources()
+    with tempfile.TemporaryDirectory(prefix="kaod-") as sockets:  # two notebooks at a time must not share them
+        # over TCP it would warn that others on this machine can listen
+        kernel = KernelManager(transport="ipc", ip=os.path.join(sockets, "kernel"))
+        try:
+            ran = papermill.execute_notebook(read(path), None, cwd=ROOT / "notebooks", progress_bar=False, km=kernel,
+                                             kernel_name="python3")
+        finally:
+            if kernel.has_kernel:  # asked to end; papermill would interrupt it first, and it would report an error
+                kernel.request_shutdown()
+                kernel.finish_shutdown()
+                kernel.cleanup_resources()
     files.write_bytes(target, to_bytes(normalise(ran, outputs=True)))
 
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from types import SimpleNamespace
 
 import jupytext
@@ -115,3 +117,12 @@ def test_what_ran_is_published_but_edits_are_not_lost_and_real_photos_not_shown(
     (profile.runs / "notebooks" / "00-a.ipynb").unlink()
     with pytest.raises(ValueError, match="00-a.ipynb: no such notebook"):
         notebooks.publish(profile)
+
+
+def test_two_notebooks_run_side_by_side(tmp_path):
+    """Their kernels do not share a socket: `make repro` runs two at a time from one folder."""
+    path, targets = tmp_path / "waits.py", [tmp_path / f"{number}.ipynb" for number in range(2)]
+    path.write_text("# %%\nimport time\n\ntime.sleep(2)\nprint('done')\n")
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        list(pool.map(notebooks.execute, [path] * 2, targets))
+    assert all(notebooks.read(target).cells[0].outputs[0].text == "done\n" for target in targets)
