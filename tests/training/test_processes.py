@@ -35,13 +35,15 @@ class Repository:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        for path in (ROOT / "kaod").rglob("*.py"):
-            files.write_bytes(folder / path.relative_to(ROOT), path.read_bytes())
         self.settings = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"profile": "tiny"}
         self.settings["tiny"]["draw"] |= {"train": 8, "test": 6}
         self.set()
+
+    def fill(self):
+        for path in (ROOT / "kaod").rglob("*.py"):
+            files.write_bytes(self.folder / path.relative_to(ROOT), path.read_bytes())
         self("-m", "kaod.data.download")
-        files.write_json(folder / "runs" / "tiny" / "k.json", {"k": 8})
+        files.write_json(self.folder / "runs" / "tiny" / "k.json", {"k": 8})
 
     def set(self, **changes):
         """Small layers, and these settings, in the profile `tiny` of params.yaml."""
@@ -85,8 +87,16 @@ class Repository:
         return found
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filled")
+    Repository(folder).fill()
+    return folder
+
+
 @pytest.fixture
-def repository(tmp_path):
+def repository(filled, tmp_path):
+    shutil.copytree(filled, tmp_path / "repository")
     return Repository(tmp_path / "repository")
 
 
