@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kaod import ROOT, model, params, train
 from kaod.data import datasets, files
-from kaod.training import augment, checkpoints, progress, schedule
+from kaod.training import augment, checkpoints, processes, progress, schedule
 
 
 @pytest.fixture
@@ -198,6 +198,12 @@ def test_a_loss_that_is_not_finite_names_step_and_photos(run, drawn, monkeypatch
     monkeypatch.setattr(model.KAOD, "forward", infinite)
     with pytest.raises(ValueError, match=r"step 0: the loss is nan: \{'classification': nan\}; photos: 0000"):
         run()
+
+
+def test_a_batch_that_cannot_be_shared_out_is_named(run, monkeypatch):
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    with pytest.raises(ValueError, match="train.batch: expected a multiple of the 2 processes; got 5"):
+        run(batch=5)
 
 
 def test_a_broken_photo_stops_with_its_name(run, drawn):
