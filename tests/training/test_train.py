@@ -11,14 +11,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kaod import ROOT, model, params, train
 from kaod.data import datasets, files
-from kaod.training import augment, checkpoints, progress, schedule
+from kaod.training import augment, checkpoints, processes, progress, schedule
 
 
 @pytest.fixture
 def run(tiny, drawn, repository):
-    """Trains on eight photos; keywords change the settings. (detector, log)."""
+    """Trains on eight photos, two a step; keywords change the settings. (detector, log)."""
     profile, models = tiny
-    profile = replace(profile, model=replace(profile.model, fpn_channels=32, head_convs=1))
+    profile = replace(profile, model=replace(profile.model, fpn_channels=32, head_convs=1),
+                      train=replace(profile.train, batch=2))
     files.write_json(profile.folder / "manifest.json", {})
 
     def go(scratch=None, name="kaod", **changes):
@@ -29,6 +30,15 @@ def run(tiny, drawn, repository):
         return detector, train.train(detector, changed, drawn[0], run=resumed)
 
     return go
+
+
+WHOLE = {}
+
+
+@pytest.fixture
+def whole(run):
+    """A run of the usual settings that nothing interrupts, as it is compared with others: trained once for them all."""
+    return lambda name="kaod": WHOLE[name] if name in WHOLE else WHOLE.setdefault(name, run(name=name))
 
 
 def saved(scratch) -> list[str]:
@@ -99,22 +109,22 @@ def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
     assert len(augment.turned_copy(image, away, keypoints, "corners")[1]["boxes"]) == 0
 
 
-@pytest.mark.parametrize("name", ["fcos", "kaod"])
-def test_the_same_run_gives_the_same_bits(run, name):
-    first, log = run(name=name)
+@pytest.mark.parametrize("name", ["fcos", "kaod", "kaod-paper"])
+def test_the_same_run_gives_the_same_bits(run, whole, name):
+    first, log = whole(name)
     second, again = run(name=name)
     assert same(first, second) and log == again and [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert not same(first, run(name=name, seed=1)[0])
 
 
 def test_turned_copies_train(run):
-    log = run(name="fcos", rotate=0.5)[1]
-    assert log != run(name="fcos")[1] and log == run(name="fcos", rotate=0.5)[1]
+    log = run(name="fcos", rotate=0.5, steps=2)[1]
+    assert log != run(name="fcos", steps=2)[1] and log == run(name="fcos", rotate=0.5, steps=2)[1]
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_an_interrupted_run_ends_as_a_whole_one(run, tmp_path, monkeypatch, stop):
-    whole, log = run()
+@pytest.mark.parametrize("name, stop", [("kaod", 1), ("kaod-paper", 3), ("kaod", 5)])
+def test_an_interrupted_run_ends_as_a_whole_one(run, whole, tmp_path, monkeypatch, name, stop):
+    uninterrupted, log = whole(name)
     scratch = tmp_path / "scratch"
     calls = []
 
@@ -130,10 +140,10 @@ def test_an_interrupted_run_ends_as_a_whole_one(run, tmp_path, monkeypatch, stop
     original = train.learning_rate
     monkeypatch.setattr(train, "learning_rate", rate)
     with pytest.raises(Killed):
-        run(scratch)
+        run(scratch, name)
     assert len(saved(scratch)) == stop // 2  # saved every two steps
-    resumed, again = run(scratch)
-    assert same(whole, resumed) and log == again
+    resumed, again = run(scratch, name)
+    assert same(uninterrupted, resumed) and log == again
     curves = drawn_curves(scratch)  # each step once, though the first run may have drawn more than it saved
     assert curves.keys() == log[0].keys() | {"images_per_second", "data_wait", "gpu_mib"}
     for name, events in curves.items():
@@ -161,11 +171,10 @@ def test_a_checkpoint_of_other_settings_is_moved_aside(run, tmp_path, capsys):
     assert "moved aside to scratch.old-2" in capsys.readouterr().out and saved(tmp_path / "scratch.old-1")
 
 
-def test_a_run_goes_on_with_other_workers_and_saved_as_often_as_one_likes(run, tmp_path, capsys):
-    whole = run()[0]
+def test_a_run_goes_on_with_other_workers_and_saved_as_often_as_one_likes(run, whole, tmp_path, capsys):
     run(tmp_path / "scratch")
     resumed, _ = run(tmp_path / "scratch", workers=1, save_every=5)
-    assert "going on from step 4 " in capsys.readouterr().out and same(whole, resumed)
+    assert "going on from step 4 " in capsys.readouterr().out and same(whole()[0], resumed)
 
 
 def test_a_weight_that_is_not_a_number_is_named_by_the_losses_it_spoils(run, monkeypatch):
@@ -179,7 +188,7 @@ def test_a_weight_that_is_not_a_number_is_named_by_the_losses_it_spoils(run, mon
 
     monkeypatch.setattr(model, "build", poisoned)
     with pytest.raises(ValueError, match=r"step \d+: the loss is nan: .*'keypoints': nan.*photos: .*jpg"):
-        run()
+        run(name="kaod-paper")
 
 
 def test_a_loss_that_is_not_finite_names_step_and_photos(run, drawn, monkeypatch):
@@ -189,6 +198,12 @@ def test_a_loss_that_is_not_finite_names_step_and_photos(run, drawn, monkeypatch
     monkeypatch.setattr(model.KAOD, "forward", infinite)
     with pytest.raises(ValueError, match=r"step 0: the loss is nan: \{'classification': nan\}; photos: 0000"):
         run()
+
+
+def test_a_batch_that_cannot_be_shared_out_is_named(run, monkeypatch):
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    with pytest.raises(ValueError, match="train.batch: expected a multiple of the 2 processes; got 5"):
+        run(batch=5)
 
 
 def test_a_broken_photo_stops_with_its_name(run, drawn):
@@ -246,19 +261,19 @@ def test_a_checkpoint_is_of_the_code_that_made_it(repository, tiny):
 
 
 def test_clipping_and_its_absence(run):
-    free, clipped, wide = (run(clip=clip)[1] for clip in (0.0, 0.01, 1e6))
+    free, clipped, wide = (run(clip=clip, steps=2)[1] for clip in (0.0, 0.01, 1e6))
     assert free == wide and free[0]["gradient_norm"] > 1
     assert clipped[0] == free[0] and clipped[1] != free[1]  # the norm that is logged is that before clipping
 
 
 def test_sgd_trains(run):
-    log = run(optimizer="sgd", lr=0.02, steps=12, warmup=2, warmup_factor=0.5, decay=[10])[1]
+    log = run(optimizer="sgd", lr=0.02, steps=12, batch=4, warmup=2, warmup_factor=0.5, decay=[10])[1]
     assert [row["lr"] for row in log] == pytest.approx([0.01] * 2 + [0.02] * 8 + [0.002] * 2)
     assert sum(row["loss"] for row in log[-3:]) < sum(row["loss"] for row in log[:3])
 
 
 def test_bf16_leaves_targets_losses_and_matching_in_float32(tiny, drawn, monkeypatch):
-    detector = built(*tiny, "kaod", 7, 8)[0].train()
+    detector = built(*tiny, "kaod-paper", 7, 8)[0].train()
     photos = datasets.Photos(drawn[0])
     images = [photos[i][0] / 255 for i in range(2)]
     targets = [{key: photos[i][1][key] for key in ("boxes", "labels")} for i in range(2)]
@@ -304,8 +319,9 @@ def test_lines_come_after_the_first_step_and_then_now_and_then(monkeypatch, caps
         shown.step({"step": step, "loss": 1.0}, 4)
     shown.end()
     *lines, last = capsys.readouterr().out.splitlines()
-    assert [int(line.split()[1]) for line in lines] == [1, 31, 61, 91, 100]
-    assert lines[1].startswith("step 31 of 100: loss 1.000, 1.00 s a step, 0% of it waiting") and "4.0 photos a" in last
+    assert [int(line.split()[2]) for line in lines] == [1, 31, 61, 91, 100]
+    assert lines[1].startswith("training: step 31 of 100: loss 1.000, 1.00 s a step, 0% of it waiting")
+    assert "4.0 photos a" in last
 
 
 # Rounding that passes through an update can turn a discrete choice (a match, a pixel's foreground): steps are compared
@@ -325,12 +341,12 @@ def test_channels_last_changes_nothing_but_rounding(run):
     assert_rounding_alone(run(channels_last=True, **STILL)[1], run(**STILL)[1])
 
 
-def test_workers_bring_the_same_photos(run):
-    assert run(workers=2)[1] == run()[1]
+def test_workers_bring_the_same_photos(run, whole):
+    assert run(workers=2)[1] == whole()[1]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(run, tmp_path, monkeypatch):
-    scratch, whole = tmp_path / "scratch", run()[0]
+def test_a_full_disk_leaves_the_last_checkpoint_whole(run, whole, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
     original = files.os.fsync
     saves = []
 
@@ -345,7 +361,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(run, tmp_path, monkeypatch
         run(scratch)
     monkeypatch.setattr(files.os, "fsync", original)
     assert sorted(path.name for path in scratch.iterdir()) == ["step-0000002.pt", "tensorboard"]
-    assert same(whole, run(scratch)[0])
+    assert same(whole()[0], run(scratch)[0])
 
 
 def test_a_gradient_that_is_not_finite_stops(run, monkeypatch):
@@ -381,8 +397,8 @@ def test_a_second_signal_acts_at_once_but_not_one_that_a_launcher_passes_on(monk
 
 
 @pytest.mark.parametrize("number", [train.signal.SIGTERM, train.signal.SIGINT])
-def test_a_signal_ends_the_step_saves_and_stops(run, tmp_path, monkeypatch, capsys, number):
-    whole, log = run()
+def test_a_signal_ends_the_step_saves_and_stops(run, whole, tmp_path, monkeypatch, capsys, number):
+    uninterrupted, log = whole()
     scratch = tmp_path / "scratch"
     original = train.learning_rate
     usual = train.signal.getsignal(number)
@@ -399,4 +415,4 @@ def test_a_signal_ends_the_step_saves_and_stops(run, tmp_path, monkeypatch, caps
     assert saved(scratch) == ["step-0000003.pt", "step-0000002.pt"]
     assert train.signal.getsignal(number) is usual
     resumed, again = run(scratch)
-    assert same(whole, resumed) and log == again
+    assert same(uninterrupted, resumed) and log == again
