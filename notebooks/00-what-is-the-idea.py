@@ -17,7 +17,8 @@ profile = None     # whose results/ get the first picture; None: that of params.
 
 seed = 236         # of the drawn photo
 keypoints = 8      # K
-angle, shift = 25, (12, -8)  # the second view: degrees, clockwise; pixels
+angle = 25         # of the second view: degrees, clockwise
+shift = (12, -8)   # of the second view: pixels
 noise = 5          # pixels by which the second view's keypoints are off
 
 # %%

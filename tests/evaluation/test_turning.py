@@ -166,7 +166,7 @@ def test_a_network_is_read_where_objects_are(drawn, untrained):
 
 def test_an_untrained_network_is_a_blind_ring(drawn, untrained):
     found = evaluate.turns(untrained, drawn[0], most=2)
-    assert found.keys() == {str(angle) for angle in ANGLES}
+    assert found.keys() == {str(angle) for angle in ANGLES if angle > 0}
     for each in found.values():
         assert abs(each["model"]["turn"]) < 5 and away(each["perfect"]["turn"], 0) >= 14.9
         assert each["model"]["distance"] == pytest.approx(each["ring"]["distance"], rel=0.2)
