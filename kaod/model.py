@@ -127,12 +127,16 @@ class KeypointHead(Head):
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
         offsets, centerness = self.regression_head(features)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))  # of bf16 layers: boxes are float32
-        return {"cls_logits": self.classification_head(features), "offsets": offsets,
-                "bbox_regression": losses.keypoints_to_boxes(offsets, self.sharpness), "bbox_ctrness": centerness}
+        found = {"cls_logits": self.classification_head(features), "offsets": offsets, "bbox_ctrness": centerness}
+        return found if self.training else self.with_boxes(found)  # `compute_loss` derives its own
+
+    def with_boxes(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs, and FCOS's four distances (N, L, 4) that follow from their offsets."""
+        return outputs | {"bbox_regression": losses.keypoints_to_boxes(outputs["offsets"], self.sharpness)}
 
     def compute_loss(self, targets, head_outputs, anchors, matched_idxs) -> dict[str, Tensor]:
         """FCOS's three losses, and beside them which object each location learns: FCOS tells only its head."""
-        found = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        found = super().compute_loss(targets, self.with_boxes(head_outputs), anchors, matched_idxs)
         return {**found, "matched": torch.stack(matched_idxs)}
 
 
@@ -147,11 +151,9 @@ def photo_sizes(images) -> Tensor:
 
 
 class KAOD(FCOS):
-    """FCOS with a keypoint head, trained on each image, on T of it, or on both. Torch's global generator draws T.
-
-    Where the labels are is `keypoints.labels`: on the image, as in the paper; on T of it, turned back; or on both. The
-    keypoint loss compares the two views, so it needs both of them, with labels or without.
-    """
+    """FCOS with a keypoint head. `keypoints.labels` says what it learns from: each image, as in the paper; T of it,
+    turned back; or both. The keypoint loss compares the two views, so it needs both, with labels or without. Torch's
+    global generator draws T."""
 
     processes = ALONE
 
@@ -221,10 +223,8 @@ class KAOD(FCOS):
     def turned_losses(self, targets, views: losses.Views) -> tuple[dict[str, Tensor], losses.Supervised]:
         """The same of T of the photos, by FCOS's own code: locations and keypoints go back to where the labels are."""
         offsets, anchors = losses.turned_back(views.second["offsets"], views.anchors, views.T, views.sizes)
-        outputs = views.second | {
-            "offsets": offsets, "bbox_regression": losses.keypoints_to_boxes(offsets, self.head.sharpness)}
         targets = [losses.still_there(*each, self.settings.in_view) for each in zip(targets, views.T, views.sizes)]
-        return self.matched_losses(targets, outputs, views, anchors)
+        return self.matched_losses(targets, views.second | {"offsets": offsets}, views, anchors)
 
     def pairs(self, views: losses.Views, matched: losses.Supervised, settings: params.Keypoints) -> losses.Pairs:
         """What the keypoint loss compares: at each location o, P and P_T, read at T(o).

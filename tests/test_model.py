@@ -46,7 +46,7 @@ def test_the_baseline_is_torchvisions_own(tiny, build):
 
 def first_boxes(detector, sizes) -> tuple[torch.Tensor, torch.Tensor]:
     """The boxes (L, 4) of all locations before training, but for the random weights of the last layer, and o (L, 2)."""
-    detector.head.regression_head.bbox_reg.weight.data.zero_()
+    detector.eval().head.regression_head.bbox_reg.weight.data.zero_()
     images, _ = detector.transform([torch.rand(3, *sizes)])
     features = list(detector.backbone(images.tensors).values())
     anchors = detector.anchor_generator(images, features)[0]
@@ -319,7 +319,7 @@ def test_locations_learn_an_object_within_one_and_a_half_strides_of_its_centre(b
 @pytest.mark.parametrize("sharpness", [0.5, 1000.0])
 def test_the_boxes_are_the_soft_extents_at_the_sharpness_that_is_set(build, sharpness):
     """The keypoints' own extent where it is large; where it is small, boxes go to the keypoints' mean."""
-    detector = build(layers={"sharpness": sharpness})
+    detector = build(layers={"sharpness": sharpness}).eval()
     found = detector.head([torch.randn(1, 64, 4, 4)])
     offsets, box = found["offsets"], found["bbox_regression"]
     hard = torch.cat((-offsets.amin(2), offsets.amax(2)), -1)
