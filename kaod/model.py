@@ -6,9 +6,7 @@ baseline isolates the head. Known of torchvision's FCOS: locations sit at i·str
 sizes must be padded to 128 (else P6 and P7 have strides of 61 and 114 at 800 px); `num_classes` counts the background.
 """
 
-import math
 import warnings
-from functools import partial
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -24,7 +22,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .geometry import centers, random_rigid, transform, warp_images
+from .geometry import absolute, centers, photo_sizes, random_rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
@@ -35,8 +33,7 @@ ALONE = SimpleNamespace(world=lambda: 1, share=lambda count: 1, rand=torch.rand)
 
 def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
     """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in
-    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views. resnet10 is
-    resnet18 with one block a stage in place of two, which torchvision has no weights for.
+    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views.
 
     fetch: false builds the same layers without pretrained weights, for a checkpoint to fill. Raises
     RuntimeError where the weights cannot be had, with what to do.
@@ -54,13 +51,30 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
                 f"and put it into {torch.hub.get_dir()}/checkpoints/, or set model.weights: none") from None
         nn.ModuleList((body.conv1, body.layer1)).requires_grad_(False)
     else:
-        norm = partial(nn.GroupNorm, 32)
-        body = (ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm) if settings.backbone == "resnet10" else
-                get_model(settings.backbone, weights=None, norm_layer=norm))
-    width = body.fc.in_features
+        body = ResNet10(group_norm) if settings.backbone == "resnet10" else get_model(
+            settings.backbone, norm_layer=group_norm)
+    width = body.inplanes  # what its last stage gives
     return BackboneWithFPN(
         body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [width // 4, width // 2, width],
         settings.fpn_channels, LastLevelP6P7(settings.fpn_channels, settings.fpn_channels))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """In groups of four channels or more: what is normalised one by one, or two by two, knows no contrast."""
+    return nn.GroupNorm(min(32, channels // 4), channels)
+
+
+class ResNet10(ResNet):
+    """resnet18 with one block a stage in place of two, of half the width: a fifth of its work, for the CPU."""
+
+    def __init__(self, norm_layer):
+        super().__init__(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+
+    def _make_layer(self, block, planes, *args, **kwargs):
+        if planes == 64:  # the first stage
+            self.inplanes, self.conv1 = 32, nn.Conv2d(3, 32, 7, stride=2, padding=3, bias=False)
+            self.bn1 = self._norm_layer(32)
+        return super()._make_layer(block, planes // 2, *args, **kwargs)
 
 
 class FrozenNorm(FrozenBatchNorm2d):
@@ -92,12 +106,6 @@ class Head(FCOSHead):
         return {key: loss * share for key, loss in found.items()}
 
 
-def ring(k: int, settings: params.Model) -> Tensor:
-    """K offsets (K, 2) on a circle: points that start together get the same gradient, and stay together."""
-    angles = torch.arange(k) * 2 * math.pi / k
-    return settings.spread * torch.stack((angles.cos(), angles.sin()), 1)
-
-
 class KeypointBranch(FCOSRegressionHead):
     """FCOS's regression tower with 2K channels, the K offsets (dx, dy) from the location, as its last layer."""
 
@@ -105,7 +113,7 @@ class KeypointBranch(FCOSRegressionHead):
         super().__init__(channels, 1, settings.head_convs)
         self.bbox_reg = nn.Conv2d(channels, 2 * k, 3, padding=1)
         nn.init.normal_(self.bbox_reg.weight, std=0.01)
-        self.bbox_reg.bias.data = ring(k, settings).flatten()
+        self.bbox_reg.bias.data = losses.ring(k, settings.spread).flatten()
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Offsets (N, L, K, 2) in anchor sizes, signed, and centerness (N, L, 1), over all levels."""
@@ -140,16 +148,6 @@ class KeypointHead(Head):
         return {**found, "matched": torch.stack(matched_idxs)}
 
 
-def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (..., L, 4), around their location."""
-    return centers(anchors)[..., None, :] + (anchors[..., 2:] - anchors[..., :2])[..., None, :] * offsets
-
-
-def photo_sizes(images) -> Tensor:
-    """Width and height (N, 2) of each photo of torchvision's ImageList in pixels, padding aside."""
-    return images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
-
-
 class KAOD(FCOS):
     """FCOS with a keypoint head. `keypoints.labels` says what it learns from: each image, as in the paper; T of it,
     turned back; or both. The keypoint loss compares the two views, so it needs both, with labels or without. Torch's
@@ -169,11 +167,10 @@ class KAOD(FCOS):
         settings = self.settings
         images, targets = self.transform(images, targets)
         turned = settings.kpl or settings.labels != "first"
-        T = random_rigid(photo_sizes(images), settings.angle, settings.shift, self.processes.rand) if turned else None
+        T = random_rigid(photo_sizes(images), settings.angle, settings.shift, settings.chance,
+                         self.processes.rand) if turned else None
         views = self.views(images, T, settings.fill, first=settings.kpl or settings.labels != "turned")
-        learned = {}
-        if views.first:
-            learned["first"] = self.matched_losses(targets, views.first, views)
+        learned = {"first": self.matched_losses(targets, views.first, views)} if views.first else {}
         if settings.labels != "first":
             learned["turned"] = self.turned_losses(targets, views)
         labelled = [learned[view] for view in learned if settings.labels in (view, "both")]
@@ -187,8 +184,7 @@ class KAOD(FCOS):
         if settings.separation:
             hinge = losses.separation(matched.points, matched.boxes, settings.apart)
             found["separation"] = settings.separation * self.mean(hinge)
-        found["spread"] = self.mean(losses.spread(matched.points, matched.boxes).detach())
-        return found
+        return found | {"spread": self.mean(losses.spread(matched.points, matched.boxes).detach())}
 
     def mean(self, values: Tensor) -> Tensor:
         """Over all processes, once their results are averaged; 0 of none."""
@@ -293,7 +289,8 @@ def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: 
     if settings.head == "fcos":
         head = Head(body.out_channels, classes + 1, settings)
         if settings.start == "ring":  # KAOD's first boxes; with boxes of no size FCOS would start behind
-            head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(ring(k, settings), settings.sharpness)
+            head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(
+                losses.ring(k, settings.spread), settings.sharpness)
         return FCOS(head=head, **shared)
     if k == 2:
         warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)

@@ -21,7 +21,8 @@ SIZES = [(128, 100), (90, 128), (61, 77)]  # height and width: padded in the bat
 def detector(layers=(), **changes):
     profile = params.apply(PROFILE, MODELS["kaod"])
     torch.manual_seed(0)
-    return model.build(replace(profile.model, **dict(layers)), replace(profile.keypoints, **changes), 7, 8).train()
+    return model.build(replace(profile.model, **dict(layers)), replace(profile.keypoints, **{"chance": 1} | changes), 7,
+                       8).train()
 
 
 def drawn_photos():
@@ -191,11 +192,11 @@ def test_an_object_is_gone_where_too_little_of_it_is_in_view(share, kept):
 
 
 def test_fcos_trains_on_turned_copies_as_kaod_does():
-    """The pipeline's fcos-turned: each photo turned, ellipse boxes, T of the same range."""
+    """The pipeline's fcos-turned: as many photos turned, ellipse boxes, T of the same range."""
     fcos, kaod = (params.apply(PROFILE, MODELS[name]) for name in ("fcos-turned", "kaod"))
-    assert fcos.train.rotate == 1 and fcos.train.rotated_boxes == "ellipse" and fcos.model.head == "fcos"
+    assert fcos.train.rotate == kaod.keypoints.chance == 0.5 and fcos.train.rotated_boxes == "ellipse" and fcos.model.head == "fcos"
     assert kaod.keypoints.labels == "turned" and not kaod.keypoints.kpl and kaod.train.rotate == 0
     assert (fcos.keypoints.angle, fcos.keypoints.shift) == (kaod.keypoints.angle, kaod.keypoints.shift)
     assert replace(fcos.train, rotate=0.0) == kaod.train
     paper = built(PROFILE, MODELS, "kaod-paper", 7, 8)[1].keypoints
-    assert paper.labels == "first" and paper.kpl and paper.hm
+    assert paper.labels == "first" and paper.kpl and paper.hm and paper.chance == 1
