@@ -1,11 +1,10 @@
-import runpy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
 import torch
-from conftest import sample
+from conftest import as_command, sample
 from layouts import read_coco, write_coco, write_voc
 from PIL import Image
 
@@ -177,11 +176,8 @@ def test_a_crowd_that_left_takes_its_mask_along():
     assert moved.labels.tolist() == [1] and moved.crowds == {} and not moved.ignore.any()
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
-def test_a_missing_manifest_is_one_line(repository):
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("kaod.data.warp", run_name="__main__")
-    assert stop.value.code.startswith(
+def test_a_missing_manifest_is_one_line(repository, monkeypatch):
+    assert as_command(monkeypatch, "kaod.data.warp").startswith(
         f"kaod.data.warp: {repository}/datasets/shapes/sets/annotations-instances_test.json: no such file")
 
 
