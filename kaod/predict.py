@@ -11,7 +11,7 @@ import glob
 import os
 import sys
 from collections import Counter
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from . import command, geometry, model, params
 from .data import coco, datasets, files
+from .data.samples import below
 from .evaluation import results
 from .figures import charts, photos
 from .training import checkpoints
@@ -149,7 +150,7 @@ def find(patterns: list[str]) -> list[Path]:
             if not inside:
                 raise ValueError(f"{path}: no photos in this folder")
             found += inside
-    return list(dict.fromkeys(found))
+    return list({os.path.abspath(path): path for path in found}.values())
 
 
 def image_ids(paths: list[Path]) -> list[int]:
@@ -159,12 +160,14 @@ def image_ids(paths: list[Path]) -> list[int]:
     return [int(path.stem) if path.stem.isdecimal() and own[int(path.stem)] == 1 else next(free) for path in paths]
 
 
-def picture_names(paths: list[Path]) -> list[str]:
-    """The name of each photo's annotated picture: NAME.png, or NAME-2.png where that is taken, and so on."""
-    taken: dict[str, None] = {}  # keeps their order
-    for stem in (path.stem for path in paths):
-        names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
-        taken[next(name for name in names if name not in taken)] = None
+def picture_names(photos: list[Path]) -> list[Path]:
+    """The name of each photo's annotated picture: FOLDER/NAME.png, or NAME.SUFFIX.png where that is taken."""
+    taken: dict[Path, None] = {}  # keeps their order
+    for photo in photos:
+        picture, other = photo.with_suffix(".png"), f"{photo}.png"
+        while picture in taken:
+            picture, other = Path(other), f"{other}.png"
+        taken[picture] = None
     return list(taken)
 
 
@@ -204,18 +207,19 @@ def main() -> int:
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
-    alike, rows, bad = Counter(path.name for path in paths), [], []
-    for number, path, name in zip(image_ids(paths), tqdm(paths, "photos", disable=None), picture_names(paths)):
+    (_, names), rows, bad = below(paths), [], []
+    for number, path, name, picture in zip(
+            image_ids(paths), tqdm(paths, "photos", disable=None), names, picture_names(names)):
         try:
             photo = read(path)
         except ValueError as error:
             bad.append(str(error))
             continue
         found = predictor.predict([photo], given.least)[0]
-        rows += records(found, number, path.name if alike[path.name] == 1 else path.as_posix(), predictor)
+        rows += records(found, number, name.as_posix(), predictor)
         shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
         figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
-        charts.save(figure, given.out / name)
+        charts.save(figure, given.out / picture)
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")

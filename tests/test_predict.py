@@ -99,12 +99,12 @@ def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoi
                             capture_output=True, text=True)
     assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr
     assert f"skipped {folder / 'broken.jpg'}: not a readable photo" in answer.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "000000000042.png", "other.png", "photo.png", "detections.json", "detections.csv"}
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {
+        "photos/deeper/000000000042.png", "photos/deeper/other.png", "photo.png", "detections.json", "detections.csv"}
     with Image.open(tmp_path / "out" / "photo.png") as picture:
         assert picture.size == (480, 400 + 26)  # and a legend
     rows = files.read_json(tmp_path / "out" / "detections.json")
-    assert {row["image_id"] for row in rows if row["file_name"] == "000000000042.png"} == {42}
+    assert {row["image_id"] for row in rows if row["file_name"] == "photos/deeper/000000000042.png"} == {42}
     assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == len(rows) + 1
     truth = COCO()
     truth.dataset = {"images": [{"id": each} for each in {row["image_id"] for row in rows}], "annotations": [],
@@ -132,17 +132,18 @@ def test_the_command_with_fcos_and_with_wrong_input(run, checkpoint, photo, tmp_
 
 
 def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(run, checkpoint, photo, tmp_path):
-    paths = [tmp_path / "photos" / name for name in ("x/p.png", "y/p.png", "z/p-2.png", "z/2.png", "1.png", "y/1.png")]
+    names = ("x/p.png", "y/p.png", "z/p.gif", "z/p.png", "z/p.png.png", "z/2.png", "1.png", "y/1.png")
+    paths = [tmp_path / "photos" / name for name in names]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo.read_bytes())
-    run(checkpoint(), *paths, "--out", tmp_path / "out", "--least", 0)
-    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
-        "p.png", "p-2.png", "p-2-2.png", "2.png", "1.png", "1-2.png"}
-    rows = files.read_json(tmp_path / "out" / "detections.json")
+    out = tmp_path / "out"
+    run(checkpoint(), *paths, tmp_path / "photos" / "x" / ".." / "x", "--out", out, "--least", 0)  # x once more
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.png")} == {
+        "x/p.png", "y/p.png", "z/p.png", "z/p.png.png", "z/p.png.png.png", "z/2.png", "1.png", "y/1.png"}
+    rows = files.read_json(out / "detections.json")
     ids = {row["file_name"]: row["image_id"] for row in rows}
-    assert len(ids) == len(set(ids.values())) == 6 and ids["2.png"] == 2
-    assert set(ids) == {"p-2.png", "2.png", *(str(path) for path in paths if path.name in ("p.png", "1.png"))}
+    assert set(ids) == set(names) and len(set(ids.values())) == len(names) and ids["z/2.png"] == 2
     assert all(path.read_bytes() == photo.read_bytes() for path in paths)
 
 

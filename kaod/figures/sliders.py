@@ -68,7 +68,7 @@ def panel(models: dict[str, Path], paths: list[Path], first: int = 0, angle: flo
     picture, said = ipywidgets.Image(format="jpeg", layout={"max_width": "100%"}), ipywidgets.Label()
 
     def draw(model: str, photo: int, **moves) -> None:
-        said.value = paths[photo].name
+        said.value = str(paths[photo])
         try:
             picture.value = frame(models[model], paths[photo], **moves)
         except (ValueError, OSError) as error:  # a photo or checkpoint that cannot be read; the others can

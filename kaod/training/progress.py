@@ -8,6 +8,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..data.samples import below
+
 LINES = 30  # seconds between two of them, where there is no bar
 
 
@@ -72,5 +74,6 @@ def check_finite(step: int, row: dict[str, float], samples: list) -> None:
     for key, words in (("loss", "the loss"), ("gradient_norm", "the gradient's norm")):
         if not math.isfinite(row[key]):
             terms = {name: value for name, value in row.items() if name not in ("loss", "gradient_norm")}
-            names = ", ".join(sample.path.name for sample in samples)
-            raise ValueError(f"step {step}: {words} is {row[key]}: {terms}; photos: {names}")
+            folder, names = below([sample.path for sample in samples])
+            raise ValueError(f"step {step}: {words} is {row[key]}: {terms}; photos: {', '.join(map(str, names))} in "
+                             f"{folder}")

@@ -280,5 +280,7 @@ def test_photos_of_one_name_keep_apart(tmp_path, drawn, repository):
     warp.write(profile, "tr")
     again = warp.test_set(profile, "tr").samples
     assert [each.id for each in again] == [each.id for each in twins]
+    assert files.read_json(profile.runs / "warped/tr/maps.json").keys() == {str(each.id) for each in twins}
+    assert len({each.path for each in again}) == len({each.path for each in warp.test_set(profile, "st").samples}) == 8
     for old, new in zip(samples, again):
         assert np.abs(np.asarray(new.image(), float) - np.asarray(old.image(), float)).mean() < 10
