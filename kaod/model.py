@@ -24,7 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .geometry import centers, random_rigid, transform, warp_images
+from .geometry import at_least_a_pixel, centers, random_rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
@@ -169,9 +169,7 @@ class KAOD(FCOS):
         turned = settings.kpl or settings.labels != "first"
         T = random_rigid(photo_sizes(images), settings.angle, settings.shift, self.processes.rand) if turned else None
         views = self.views(images, T, settings.fill, first=settings.kpl or settings.labels != "turned")
-        learned = {}
-        if views.first:
-            learned["first"] = self.matched_losses(targets, views.first, views)
+        learned = {"first": self.matched_losses(targets, views.first, views)} if views.first else {}
         if settings.labels != "first":
             learned["turned"] = self.turned_losses(targets, views)
         labelled = [learned[view] for view in learned if settings.labels in (view, "both")]
@@ -185,8 +183,7 @@ class KAOD(FCOS):
         if settings.separation:
             hinge = losses.separation(matched.points, matched.boxes, settings.apart)
             found["separation"] = settings.separation * self.mean(hinge)
-        found["spread"] = self.mean(losses.spread(matched.points, matched.boxes).detach())
-        return found
+        return found | {"spread": self.mean(losses.spread(matched.points, matched.boxes).detach())}
 
     def mean(self, values: Tensor) -> Tensor:
         """Over all processes, once their results are averaged; 0 of none."""
@@ -294,7 +291,10 @@ def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: 
         head = Head(body.out_channels, classes + 1, settings)
         if settings.start == "ring":  # KAOD's first boxes; with boxes of no size FCOS would start behind
             head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(ring(k, settings), settings.sharpness)
-        return FCOS(head=head, **shared)
-    if k == 2:
-        warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
-    return KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)
+        detector = FCOS(head=head, **shared)
+    else:
+        if k == 2:
+            warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
+        detector = KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)
+    detector.transform.register_forward_pre_hook(at_least_a_pixel)
+    return detector

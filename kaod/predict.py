@@ -194,7 +194,7 @@ def table(rows: list[dict]) -> bytes:
 
 
 def main() -> int:
-    """The command; returns the exit code: 1 where a photo could not be read."""
+    """The command; returns the exit code: 1 where a photo was left out."""
     parser = argparse.ArgumentParser(prog="python -m kaod.predict", description="Finds objects in photos.")
     parser.add_argument("checkpoint", help="runs/<profile>/<model>/model.pt")
     parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
@@ -212,14 +212,14 @@ def main() -> int:
             image_ids(paths), tqdm(paths, "photos", disable=None), names, picture_names(names)):
         try:
             photo = read(path)
-        except ValueError as error:
-            bad.append(str(error))
-            continue
-        found = predictor.predict([photo], given.least)[0]
-        rows += records(found, number, name.as_posix(), predictor)
-        shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-        figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
-        charts.save(figure, given.out / picture)
+            found = predictor.predict([photo], given.least)[0]
+            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+            figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
+            charts.save(figure, given.out / picture)
+            rows += records(found, number, name.as_posix(), predictor)
+        except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the other photos' results are not lost
+            said = f"{error or type(error).__name__}".splitlines()[0]
+            bad.append(said if str(path) in said else f"{path}: {said}")
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")

@@ -147,6 +147,28 @@ def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(run, c
     assert all(path.read_bytes() == photo.read_bytes() for path in paths)
 
 
+def test_thin_photos_are_searched_and_what_fails_takes_nothing_else_along(run, checkpoint, tmp_path, monkeypatch,
+                                                                           capsys):
+    sizes = {"a": (2, 400), "b": (1, 3000), "c": (3000, 1), "d": (1, 1), "e": (50, 40)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, "grey").save(tmp_path / f"{name}.png")
+    best = predict.photos.best
+
+    def without_memory(found, *given):
+        if found["masks"].shape[1:] == (40, 50):
+            raise RuntimeError("not enough memory: you tried to allocate 9 bytes\nand more")
+        return best(found, *given)
+
+    monkeypatch.setattr(predict.photos, "best", without_memory)
+    with pytest.raises(SystemExit, match="1"):
+        run(checkpoint(), *(tmp_path / f"{name}.png" for name in sizes), "--out", tmp_path / "out", "--least", 0)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1] == f"skipped {tmp_path / 'e.png'}: not enough memory: you tried to allocate 9 bytes"
+    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {*"abcd"}
+    rows = files.read_json(tmp_path / "out" / "detections.json")
+    assert {row["file_name"] for row in rows} == {f"{name}.png" for name in "abcd"}
+
+
 def test_background_is_no_detection(checkpoint, photo):
     """torchvision's FCOS scores it as a class of its own, 0; an untrained model finds it everywhere."""
     predictor = kaod.load(checkpoint())
