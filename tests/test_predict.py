@@ -147,6 +147,41 @@ def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(run, c
     assert all(path.read_bytes() == photo.read_bytes() for path in paths)
 
 
+def test_a_folder_gives_every_kind_that_pillow_reads_and_the_rest_is_named(run, checkpoint, photo, tmp_path, capsys):
+    image, folder = Image.open(photo).convert("RGB"), tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    names = ("a.jfif", "b.JFIF", "c.jpe", "deeper/d.mpo", "e.Png")
+    for name in names:
+        image.save(folder / name, "PNG" if name.endswith("Png") else "JPEG")
+    for name in ("q.heic", "deeper/a.xml", "notes.txt", "Thumbs"):
+        (folder / name).write_text("?")
+    (folder / "link").symlink_to(folder)
+    with pytest.raises(SystemExit, match="1"):
+        run(checkpoint(), folder, "--out", tmp_path / "out", "--least", 0)
+    assert {row["file_name"] for row in files.read_json(tmp_path / "out" / "detections.json")} == set(names)
+    *_, link, heic, rest = capsys.readouterr().err.strip().splitlines()
+    assert link == f"skipped {folder / 'link'}: a folder that cannot be read, or a link to one"
+    assert heic == f"skipped {folder / 'q.heic'}: a kind of picture that Pillow cannot read"
+    assert rest == "not looked at: 3 files of other kinds (.txt, .xml, Thumbs)"
+
+
+def test_a_folder_that_cannot_be_read_is_named(photo, monkeypatch):
+    scandir, closed = predict.os.scandir, photo.parent / "closed"
+    closed.mkdir()
+
+    def forbidden(path):
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(predict.os, "scandir", forbidden)
+    found, others = predict.find([str(photo.parent)])
+    assert found == [photo] and others == [closed]
+    assert predict.left_out(closed) == f"{closed}: a folder that cannot be read, or a link to one"
+    with pytest.raises(ValueError, match="closed: no photos in this folder that can be read"):
+        predict.find([str(closed)])
+
+
 def test_thin_photos_are_searched_and_what_fails_takes_nothing_else_along(run, checkpoint, tmp_path, monkeypatch,
                                                                            capsys):
     sizes = {"a": (2, 400), "b": (1, 3000), "c": (3000, 1), "d": (1, 1), "e": (50, 40)}

@@ -27,7 +27,7 @@ def checkpoints(profile: params.Profile) -> dict[str, Path]:
 
 def paths(profile: params.Profile, own: str | None = None) -> list[Path]:
     """The profile's test photos; or one's own: a file, a folder, or a pattern."""
-    return predict.find([own]) if own else [
+    return predict.find([own])[0] if own else [
         Path(sample.path) for sample in datasets.load(profile, profile.test_sets).samples]
 
 
