@@ -252,4 +252,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, OSError)
+    command(main)
