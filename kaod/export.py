@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, OSError)
+    command(main)

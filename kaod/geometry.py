@@ -110,6 +110,23 @@ def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str, new_sizes: 
     return torch.where(own[:, None], warped, outside[..., None, None]) * kept[:, None]
 
 
+def at_least_a_pixel(resizing, given: tuple) -> tuple:
+    """What torchvision's GeneralizedRCNNTransform is to take in place of (photos, targets): it would leave no pixel of
+    the short side of a photo of, say, 2×400. Such a photo is stretched along that side, and its boxes with it."""
+    photos, targets = list(given[0]), [*given[1]] if given[1:] and given[1] else None
+    for number, photo in enumerate(photos):
+        sides = photo.shape[-2:]
+        least = max(sides) // resizing.max_size + 1
+        if min(sides) < least:
+            size = [max(side, least) for side in sides]
+            photos[number] = torch.nn.functional.interpolate(photo[None], size, mode="bilinear")[0]
+            if targets:
+                boxes = targets[number]["boxes"]
+                scale = boxes.new_tensor([size[1] / sides[1], size[0] / sides[0]] * 2)
+                targets[number] = targets[number] | {"boxes": boxes * scale}
+    return photos, targets
+
+
 def largest_crop(width: float, height: float, angle: float) -> tuple[float, float]:
     """(w, h) of the largest upright rectangle, by area, inside a W×H image turned by `angle` degrees about
     its centre. The rectangle shares that centre."""

@@ -22,7 +22,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .geometry import absolute, centers, photo_sizes, random_rigid, transform, warp_images
+from .geometry import absolute, at_least_a_pixel, centers, photo_sizes, random_rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
@@ -32,11 +32,9 @@ ALONE = SimpleNamespace(world=lambda: 1, share=lambda count: 1, rand=torch.rand)
 
 
 def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
-    """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in
-    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views.
-
-    fetch: false builds the same layers without pretrained weights, for a checkpoint to fill. Raises
-    RuntimeError where the weights cannot be had, with what to do.
+    """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in torchvision's
+    recipes. From scratch: group norm, since batch statistics would mix the two views. fetch: false builds the layers
+    without pretrained weights, for a checkpoint to fill. Raises RuntimeError, with what to do, where there are none.
     """
     if settings.weights == "imagenet":
         if settings.backbone not in WEIGHTS:
@@ -291,7 +289,10 @@ def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: 
         if settings.start == "ring":  # KAOD's first boxes; with boxes of no size FCOS would start behind
             head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(
                 losses.ring(k, settings.spread), settings.sharpness)
-        return FCOS(head=head, **shared)
-    if k == 2:
-        warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
-    return KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)
+        detector = FCOS(head=head, **shared)
+    else:
+        if k == 2:
+            warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
+        detector = KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)
+    detector.transform.register_forward_pre_hook(at_least_a_pixel)
+    return detector

@@ -194,7 +194,8 @@ def test_an_object_is_gone_where_too_little_of_it_is_in_view(share, kept):
 def test_fcos_trains_on_turned_copies_as_kaod_does():
     """The pipeline's fcos-turned: as many photos turned, ellipse boxes, T of the same range."""
     fcos, kaod = (params.apply(PROFILE, MODELS[name]) for name in ("fcos-turned", "kaod"))
-    assert fcos.train.rotate == kaod.keypoints.chance == 0.5 and fcos.train.rotated_boxes == "ellipse" and fcos.model.head == "fcos"
+    assert fcos.train.rotate == kaod.keypoints.chance == 0.5
+    assert fcos.train.rotated_boxes == "ellipse" and fcos.model.head == "fcos"
     assert kaod.keypoints.labels == "turned" and not kaod.keypoints.kpl and kaod.train.rotate == 0
     assert (fcos.keypoints.angle, fcos.keypoints.shift) == (kaod.keypoints.angle, kaod.keypoints.shift)
     assert replace(fcos.train, rotate=0.0) == kaod.train

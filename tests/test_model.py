@@ -44,6 +44,22 @@ def test_the_baseline_is_torchvisions_own(tiny, build):
             assert torch.equal(mine[key], reference[key])
 
 
+@pytest.mark.parametrize("size", [(400, 2), (2, 400), (3000, 1), (49 * 128, 49), (1, 1)])
+@pytest.mark.parametrize("name", ["fcos", "kaod-paper"])
+def test_a_photo_of_any_shape_is_learned_and_searched(build, name, size):
+    """torchvision leaves no pixel of a side that is much shorter than the other."""
+    detector = build(name).train()
+    boxes = torch.tensor([[0.0, 0, size[1], size[0] / 2]])
+    assert all(loss.isfinite() for loss in detector(
+        [torch.rand(3, *size), torch.rand(3, 90, 120)],
+        [{"boxes": boxes, "labels": torch.tensor([1])}] * 2).values())
+    images, (target,) = detector.transform([torch.rand(3, *size)], [{"boxes": boxes}])
+    (height, width), = images.image_sizes
+    assert min(height, width) > 0 and target["boxes"].tolist() == [[0, 0, width, pytest.approx(height / 2)]]
+    (found,) = detector.eval()([torch.rand(3, *size)])
+    assert (found["boxes"] >= 0).all() and (found["boxes"] <= torch.tensor(size[::-1] * 2) + 1e-3).all()
+
+
 def first_boxes(detector, sizes) -> tuple[torch.Tensor, torch.Tensor]:
     """The boxes (L, 4) of all locations before training, but for the random weights of the last layer, and o (L, 2)."""
     detector.eval().head.regression_head.bbox_reg.weight.data.zero_()

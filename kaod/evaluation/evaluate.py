@@ -191,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, RuntimeError, FileNotFoundError)
+    command(main, RuntimeError)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from conftest import built
+from conftest import built, sample
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -376,6 +376,12 @@ def test_a_gradient_that_is_not_finite_stops(run, monkeypatch):
     monkeypatch.setattr(model.KAOD, "forward", steep)
     with pytest.raises(ValueError, match=r"step 0: the gradient's norm is nan: \{.*'steep': 0.0.*\}; photos: 0000"):
         run()
+
+
+def test_photos_of_one_name_are_told_apart_where_a_loss_is_not_finite():
+    twins = [sample([], [], path=f"/data/{camera}/000001.jpg") for camera in ("cam0", "cam1")]
+    with pytest.raises(ValueError, match="; photos: cam0/000001.jpg, cam1/000001.jpg in /data$"):
+        progress.check_finite(0, {"loss": float("nan")}, twins)
 
 
 @pytest.fixture
