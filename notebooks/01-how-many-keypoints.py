@@ -34,7 +34,7 @@ voc = files.read_json(ROOT / "data" / "voc2007_vertices.json")
 # ## The data set at hand
 
 # %%
-median = ("not counted" if chosen["median"] is None else
+median = ("unknown, as there are no outlines" if chosen["median"] is None else
           f"{chosen['median']:g} vertices over {chosen['objects']:,} objects")
 Markdown(f"Profile **{profile.name}**: the median is {median}, so **K = {chosen['k']}**. Worth trying beside it: "
          f"{', '.join(map(str, chosen['also']))} (half, double and triple).")

@@ -12,7 +12,7 @@
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects
 
-photos = 4   # how many photos to show, the first ones with at least `objects` objects
+photos = 4   # how many photos to show, the first ones with at least `objects` objects, or with the most there are
 objects = 2
 
 # %%
@@ -36,7 +36,8 @@ tests = {kind: evaluate.test_set(profile, kind).samples for kind in warp.NAMES}
 # quarter is left in the frame is *ignored* (grey): finding it counts neither as right nor as wrong.
 
 # %%
-chosen = [i for i, sample in enumerate(tests["st"]) if (~sample.ignore).sum() >= objects][:photos] or [0]
+counts = [(~sample.ignore).sum() for sample in tests["st"]]
+chosen = [i for i, count in enumerate(counts) if count >= min(objects, max(counts))][:photos]
 figure = grid([(f"-{kind}: {warp.NAMES[kind]}", [(samples[i], None) for i in chosen])
                for kind, samples in tests.items()], training.classes)
 

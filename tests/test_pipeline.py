@@ -15,8 +15,8 @@ import pytest
 import readme
 import torch
 import yaml
-from conftest import built
-from layouts import write_voc
+from conftest import built, sample
+from layouts import write_coco, write_voc
 from PIL import Image
 
 from kaod import ROOT, params, train
@@ -206,6 +206,58 @@ def test_a_run_of_the_grid_its_table_and_its_notebooks(clone):
     assert run["hardware"] and run["commit"] != "none" and run["seconds_per_step"] > 0
     for name in ("04-does-it-help", "08-what-do-we-find"):  # most runs are missing
         clone("papermill", f"notebooks/{name}.ipynb", "runs/grid.ipynb", "-p", "profile", "tiny", "--cwd", "notebooks")
+
+
+EVERYTHING = """
+import os, runpy, sys, warnings
+from pathlib import Path
+import matplotlib
+matplotlib.use("agg")
+warnings.filterwarnings("ignore", ".*found in sys.modules")
+from kaod import params
+stages = [["data.download"], ["data.vertices"], ["data.warp"], *(
+    [stage, name] for name in params.load()[1] for stage in ("train", "evaluation.evaluate"))]
+for name, *given in stages:
+    sys.argv = [name, *given]
+    runpy.run_module(f"kaod.{name}", run_name="__main__")
+os.chdir("notebooks")
+for path in sorted(Path().glob("[0-9]*.py")):
+    exec(compile(path.read_text(), path, "exec"), {})
+    matplotlib.pyplot.close("all")
+"""  # in one process, since most of a stage's time is importing torch
+
+FORMS = {  # boxes of the training photos and of the test photos, classes, with outlines?, vertices.k, K
+    # the one test object leaves the frame where the photo turns or is cropped
+    "boxes of one class, one a photo, one test photo": (
+        [[(20 + i, 20, 50, 40)] for i in range(5)], [[(1, 1, 13, 10)]], ["nut"], False, "auto", 16),
+    "outlines, objects in few photos, two keypoints": (
+        [*([] for _ in range(7)), [(10, 10, 50, 40), (55, 40, 75, 60)]], [[], [(20, 20, 70, 50)], []],
+        ["nut", "bolt"], True, 2, 2)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_any_valid_data_set_goes_through_every_stage_and_every_notebook(clone, tmp_path, form):
+    *parts, classes, outlined, given, k = FORMS[form]
+    names = ["annotations/instances_train.json", "annotations/instances_test.json"]
+    for name, part in zip(names, parts):
+        samples = [sample(boxes, [1 + i % len(classes) for i in range(len(boxes))], size=(96, 72), path=f"{number}.jpg",
+                          polygons=[[np.array([(x1, y1), (x2, y1), (x2, y2)])] if outlined else []
+                                    for x1, y1, x2, y2 in boxes]) for number, boxes in enumerate(part, 1)]
+        write_coco(tmp_path, name, datasets.DataSet(classes, [*range(1, len(classes) + 1)], samples),
+                   [Image.effect_noise((96, 72), 90).convert("RGB") for _ in samples])
+    clone("git", "checkout", "--quiet", "--force", "HEAD")
+    with open(clone.folder / "params.yaml", "a") as file:
+        file.write(f"any:\n  <<: *shapes\n  root: {tmp_path}\n  train_sets: [{names[0]}]\n  test_sets: [{names[1]}]\n"
+                   f"  draw: null\n  vertices: {{k: {given}}}\n  warp: {{<<: *warp, sweep: 2}}\n"
+                   "  model: {<<: *model, min_size: 64, max_size: 96}\n"
+                   "  train: {<<: *train, steps: 2, batch: 2, warmup: 1, save_every: 2, snapshots: 2}\n")
+    clone.select("any")
+    said = clone("python", "-c", EVERYTHING)
+    assert ("boxes only, no outlines: K = 16" in said) != outlined
+    assert files.read_json(clone.folder / "runs" / "any" / "k.json")["k"] == k
+    for name in params.load()[1]:
+        assert len(files.read_json(clone.folder / "results" / "any" / "details" / f"{name}.json")["sweep"]) == 13
 
 
 def test_dvc_sees_when_a_users_annotations_change(clone, tmp_path):

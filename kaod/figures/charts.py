@@ -264,7 +264,9 @@ def object_sizes(sets: dict[str, list]):
     _, axes = plt.subplots()
     sizes = {key: np.sqrt(np.concatenate([(each.boxes[:, 2:] - each.boxes[:, :2]).prod(1) for each in samples]))
              for key, samples in sets.items()}
+    bins = np.linspace(0, np.concatenate(list(sizes.values())).max(initial=1), 31)
     for (key, each), dashes in zip(sizes.items(), ("-", "--", ":", "-.")):
-        axes.hist(each, np.linspace(0, max(map(max, sizes.values())), 31), weights=np.full(len(each), 100 / len(each)),
-                  histtype="step", linewidth=2, linestyle=dashes, label=f"{key}: median {np.median(each):.0f} px")
+        said = f"median {np.median(each):.0f} px" if len(each) else "no objects"
+        axes.hist(each, bins, weights=np.full(len(each), 100 / max(1, len(each))), histtype="step", linewidth=2,
+                  linestyle=dashes, label=f"{key}: {said}")
     return finish(axes, xlabel="√(box area), pixels", ylabel="% of the set's objects", title="Sizes")

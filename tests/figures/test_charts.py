@@ -28,15 +28,16 @@ def test_a_model_looks_the_same_everywhere_and_no_two_in_a_figure_look_alike():
 
 def test_class_counts_sizes_and_the_table_of_a_data_set():
     sets = {"training": [sample([(0, 0, 10, 40), (0, 0, 20, 20)], [1, 2]), sample([(0, 0, 20, 20)], [2])],
-            "test": [sample([(0, 0, 10, 10)], [1], ignore=[True])]}
+            "test": [sample([(0, 0, 10, 10)], [1], ignore=[True])], "turned": [sample([], [])]}
     axes, = charts.class_counts(sets, ["a", "b"]).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
-    assert [text.get_text() for text in axes.texts] == ["1", "2", "1", "0"]
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "1", "0", "0", "0"]
     axes, = charts.object_sizes(sets).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training: median 20 px",
-                                                                           "test: median 10 px"]
+                                                                           "test: median 10 px", "turned: no objects"]
     assert charts.data_table(sets).splitlines()[2:] == ["| training | 2 | 3 | 0 | 1.50 |",
-                                                            "| test | 1 | 1 | 1 | 1.00 |"]
+                                                            "| test | 1 | 1 | 1 | 1.00 |",
+                                                            "| turned | 1 | 0 | 0 | 0.00 |"]
     plt.close("all")
 
 
