@@ -22,7 +22,7 @@ from .. import ROOT, command, params
 from . import coco, files, shapes, voc
 from .datasets import set_file
 from .fetch import fetch, size_of, unpack
-from .samples import DataSet, Sample
+from .samples import DataSet, Sample, in_doubt
 
 
 def download(profile: params.Profile, mirror: str | None = None) -> None:
@@ -135,7 +135,12 @@ def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) 
     with ThreadPoolExecutor() as threads:  # Pillow decodes without Python's lock
         wrong = list(tqdm(threads.map(unreadable, samples), f"checking {name}", len(samples), disable=None))
     faults += filter(None, wrong)
-    return replace(empty, samples=[sample for sample, message in zip(samples, wrong) if not message])
+    samples = [sample for sample, message in zip(samples, wrong) if not message]
+    doubtful = [sample.path for sample in samples if in_doubt(sample)]
+    if doubtful:
+        print(f"{name}: {len(doubtful)} photos have an EXIF orientation, {doubtful[0]} for one. They are turned as a "
+              "viewer shows them; please see that they were annotated so")
+    return replace(empty, samples=samples)
 
 
 def check(profile: params.Profile) -> dict:
