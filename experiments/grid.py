@@ -51,7 +51,8 @@ def hardware(device: str) -> str:
 
 
 def train_run(profile: params.Profile, name: str, changes: dict, seed: int, device: str) -> None:
-    """Trains one model with one seed; writes its weights, and beside them in run.json how they were made."""
+    """Trains one model with one seed, unless that is done; writes its weights, and beside them, in run.json, how they
+    were made."""
     applied = params.apply(profile, changes)
     applied = replace(applied, train=replace(applied.train, seed=seed))
     dataset = datasets.load(applied, applied.train_sets)
@@ -76,13 +77,16 @@ def train_run(profile: params.Profile, name: str, changes: dict, seed: int, devi
     torch.manual_seed(seed)
     detector = model.build(applied.model, applied.keypoints, len(dataset.classes), k).to(device)
     run = checkpoints.Run(scratch, checkpoints.fingerprint(applied, k))
+    if (target / "run.json").exists() and files.read_json(target / "run.json").get("fingerprint") == run.fingerprint:
+        print(f"{name}, seed {seed}: trained already, with these settings, data and code")
+        return
     resumed, began = bool(run.steps()), time.monotonic()
     log = train.train(detector, applied, dataset.samples, device, run, measure)
     seconds = time.monotonic() - began - aside
     last = log[-len(log) // 10:]
     files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, applied, dataset, k))
     files.write_json(target / "run.json", {
-        "model": name, "seed": seed, "overrides": changes, "steps": applied.train.steps,
+        "model": name, "seed": seed, "fingerprint": run.fingerprint, "overrides": changes, "steps": applied.train.steps,
         "command": shlex.join(["python", "-m", "experiments.grid", "train", name, str(seed)]),
         "hardware": hardware(device), "commit": compare.commit(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,

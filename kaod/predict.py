@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
 from . import command, geometry, model, params
-from .data import coco, datasets, files
-from .data.samples import below
+from .data import coco, datasets, files, samples
 from .evaluation import results
 from .figures import charts, photos
 from .training import checkpoints
@@ -48,17 +47,13 @@ def describe(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, n
 def read(photo) -> torch.Tensor:
     """A photo as (3, height, width) from 0 to 1.
 
-    photo: a path (read as a viewer shows it: EXIF orientation applied), a PIL image, an array (height, width[, 3])
-    or a tensor (3, height, width); uint8, or floats from 0 to 1. Raises ValueError that names the file, shape or type.
+    photo: a path (see `samples.read`), a PIL image, an array (height, width[, 3]) or a tensor (3, height, width);
+    uint8, or floats from 0 to 1. Raises ValueError that names the file, shape or type.
     """
     if isinstance(photo, str | Path):
-        try:
-            with Image.open(photo) as opened:
-                photo = pil_to_tensor(as_rgb(ImageOps.exif_transpose(opened)))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{photo}: not a readable photo ({error})") from None
+        photo = pil_to_tensor(samples.read(photo))
     elif isinstance(photo, Image.Image):
-        photo = pil_to_tensor(as_rgb(photo))
+        photo = pil_to_tensor(samples.as_rgb(photo))
     elif isinstance(photo, np.ndarray):
         photo = torch.from_numpy(np.ascontiguousarray(photo))
         photo = photo.expand(3, -1, -1) if photo.ndim == 2 else photo.movedim(-1, 0)
@@ -72,13 +67,6 @@ def read(photo) -> torch.Tensor:
     if not photo.is_floating_point() or not (least >= -1 and most <= 2):  # resizing may overshoot a bit
         raise ValueError(f"expected uint8, or floats from 0 to 1; got {photo.dtype} from {least:g} to {most:g}")
     return photo.float()
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Raises ValueError for more than 8 bits a channel, which Pillow would cut off at 255."""
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"expected 8 bits a channel; got Pillow's mode {image.mode}")
-    return image.convert("RGB")
 
 
 class Predictor:
@@ -228,7 +216,7 @@ def main() -> int:
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
-    (_, names), rows, bad = below(paths), [], []
+    (_, names), rows, bad = samples.below(paths), [], []
     for number, path, name, picture in zip(
             image_ids(paths), tqdm(paths, "photos", disable=None), names, picture_names(names)):
         try:

@@ -196,13 +196,14 @@ def in_tiny(text: str) -> str:
 def test_a_run_of_the_grid_its_table_and_its_notebooks(clone):
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
-    clone("dvc", "repro", "experiments/dvc.yaml:evaluate@paper-0")
-    clone("dvc", "repro", "--single-item", "experiments/dvc.yaml:table")
+    clone("dvc", "repro", "experiments/dvc.yaml:cell@paper-0")
     found = pandas.read_csv(clone.folder / "results" / "tiny" / "grid.csv")
     assert list(found) == ["model", "seed", "figure", "value"] and set(found["model"]) == {"paper"}
     assert {"AP-rt", "AP50-rt", "AP50-turn+30", "hull", "seconds_per_step"} <= set(found["figure"])
     run = files.read_json(clone.folder / "results" / "tiny" / "grid" / "paper-0.json")
     assert run["command"] == "python -m experiments.grid train paper 0" and run["steps"] == 6
+    said = clone("python", "-m", "experiments.grid", "train", "paper", "0")
+    assert "paper, seed 0: trained already" in said
     assert run["hardware"] and run["commit"] != "none" and run["seconds_per_step"] > 0
     for name in ("04-does-it-help", "08-what-do-we-find"):  # most runs are missing
         clone("papermill", f"notebooks/{name}.ipynb", "runs/grid.ipynb", "-p", "profile", "tiny", "--cwd", "notebooks")

@@ -17,14 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from .. import ROOT, command, params
 from . import coco, fields, files, shapes, vertices, voc
 from .datasets import set_file
 from .fetch import fetch, size_of, unpack
-from .samples import DataSet, Sample
+from .samples import DataSet, Sample, in_doubt
 
 
 def download(profile: params.Profile, mirror: str | None = None) -> None:
@@ -135,36 +134,26 @@ def categories(profile: params.Profile) -> list[dict]:
     return found
 
 
-def look(sample: Sample) -> tuple[str | None, bool]:
-    """What is wrong with a photo, decoded whole, if anything; and whether viewers turn it, by its EXIF orientation."""
+def unreadable(sample: Sample) -> str | None:
+    """What is wrong with a photo, decoded whole, if anything."""
     try:
         sample.image()
-        message = None
     except ValueError as error:
-        message = str(error)
-    try:
-        with Image.open(sample.path) as photo:
-            return message, photo.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return message, False
+        return str(error)
 
 
-def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) -> tuple[DataSet, list[Path]]:
-    """What can be used of a set in the user's layout, as `empty` with samples, and its photos that viewers turn.
-
-    Every annotation is checked and every photo decoded, so that no training stops at a broken file in its middle.
-    faults: takes one line for each fault.
-    """
+def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) -> DataSet:
+    """What can be used of a set in the user's layout, as `empty` with samples: every annotation checked and every photo
+    decoded, so that no training stops at a broken file in its middle. faults: takes one line for each fault."""
     if profile.layout == "voc":
         samples = voc.read(profile.data, name, empty.classes, faults)
     else:
         samples = coco.read(profile.data / name, coco.photo_folder(profile.data, name, profile.photos),
                             empty.category_ids, faults)
     with ThreadPoolExecutor() as threads:  # Pillow decodes without Python's lock
-        seen = list(tqdm(threads.map(look, samples), f"checking {name}", len(samples), disable=None))
-    faults += [message for message, _ in seen if message]
-    return (replace(empty, samples=[sample for sample, (message, _) in zip(samples, seen) if not message]),
-            [sample.path for sample, (_, turned) in zip(samples, seen) if turned])
+        wrong = list(tqdm(threads.map(unreadable, samples), f"checking {name}", len(samples), disable=None))
+    faults += filter(None, wrong)
+    return replace(empty, samples=[sample for sample, message in zip(samples, wrong) if not message])
 
 
 def check(profile: params.Profile) -> dict:
@@ -174,13 +163,12 @@ def check(profile: params.Profile) -> dict:
     What is wrong is listed in faults.txt beside the manifest and left out; without `skip_bad` it is raised as a
     ValueError, and so is a set that is empty then; the sets stay as they were.
     """
-    found, faults, sets, turned = categories(profile), [], {}, []
+    found, faults, sets = categories(profile), [], {}
     empty = DataSet([item["name"] for item in found], [item["id"] for item in found], [])
     for names in (profile.train_sets, profile.test_sets):
         numbers = itertools.count(1)
         for name in names:
-            sets[name], more = read(profile, name, empty, faults)
-            turned += more
+            sets[name] = read(profile, name, empty, faults)
             if profile.layout == "voc":  # which has no numbers
                 sets[name] = replace(empty, samples=[
                     replace(sample, id=next(numbers)) for sample in sets[name].samples])
@@ -189,7 +177,7 @@ def check(profile: params.Profile) -> dict:
     if len({sample.id for sample in test}) < len(test):
         raise ValueError(f"{profile.data}: an image id occurs twice in {', '.join(profile.test_sets)}; ids must be "
                          "unique")
-    remark(profile, training, test, turned)
+    remark(profile, training, test)
     faults = list(dict.fromkeys(faults))  # a photo may be in two sets
     report(profile, faults)
     for name, dataset in sets.items():
@@ -212,13 +200,14 @@ def check(profile: params.Profile) -> dict:
     return {"categories": found, "sets": manifest, "faults": faults}
 
 
-def remark(profile: params.Profile, training: list[Sample], test: list[Sample], turned: list[Path]) -> None:
+def remark(profile: params.Profile, training: list[Sample], test: list[Sample]) -> None:
     """Prints what stops nothing but may not be meant, one line each."""
     trained = {sample.path for sample in training}
     flat = [sample.path for sample in training + test
             if any(len(part) < 3 for parts in sample.polygons for part in parts)]
+    turned = [sample.path for sample in training + test if in_doubt(sample)]
     for paths, said in (
-            (turned, "photos that viewers turn (EXIF orientation); boxes have to be those of the pixels as stored"),
+            (turned, "photos turned by EXIF orientation, as viewers show them; please see that they were annotated so"),
             ([sample.path for sample in test if sample.path in trained], "photos in both training and test sets"),
             (flat, "photos with polygons of fewer than three points, which are no outlines")):
         if paths := list(dict.fromkeys(paths)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,9 @@ class Sample:
                    np.array(ignore, bool), list(polygons), **more)
 
     def image(self) -> Image.Image:
-        """The photo in RGB, unturned (COCO's annotations ignore EXIF orientation, and so do VOC's).
-
-        Raises ValueError, naming the file, where it is missing, broken, or not of the annotated size.
-        """
-        try:
-            with Image.open(self.path) as photo:
-                mode, image = photo.mode, photo.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{self.path}: not a readable photo ({error})") from None
-        if mode.startswith(("I", "F")):  # which Pillow would cut off at 255
-            raise ValueError(f"{self.path}: expected 8 bits a channel; got Pillow's mode {mode}; please convert it")
+        """The photo in RGB, as `read` gives it. Raises ValueError that names the file, where it is missing, broken, or
+        not of the annotated size."""
+        image = read(self.path, self.size)
         if image.size != self.size:
             raise ValueError(f"{self.path}: {image.size[0]}×{image.size[1]} pixels, but its annotation says "
                              f"{self.size[0]}×{self.size[1]}")
@@ -61,6 +53,50 @@ class DataSet:
     classes: list[str]
     category_ids: list[int]
     samples: list[Sample]
+
+
+def read(path, size: tuple[int, int] | None = None) -> Image.Image:
+    """A photo in RGB, for training, evaluation and predict alike. Raises ValueError that names the file.
+
+    It is turned by its EXIF orientation, as viewers show it and most tools annotate it. Where the pixels as they are
+    stored have the annotated `size` (w, h), and the turned ones have not, those are taken: COCO's and VOC's annotations
+    ignore EXIF.
+    """
+    try:
+        with Image.open(path) as photo:
+            photo.load()
+            turned = upright(photo)
+    except Exception as error:  # at a broken file the decoders raise all kinds
+        raise ValueError(f"{path}: not a readable photo ({error or type(error).__name__})") from None
+    try:
+        return as_rgb(photo if photo.size == size != turned.size else turned)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def upright(photo: Image.Image) -> Image.Image:
+    """The photo turned by its EXIF orientation; as it is where it has none, or a broken EXIF block."""
+    try:
+        return ImageOps.exif_transpose(photo)
+    except Exception:
+        return photo
+
+
+def in_doubt(sample: Sample) -> bool:
+    """Whether a readable photo has an EXIF orientation, and its size does not tell which pixels were annotated."""
+    with Image.open(sample.path) as photo:
+        try:
+            orientation = photo.getexif().get(ExifTags.Base.Orientation, 1)
+        except Exception:  # a broken block: see `upright`
+            return False
+        return orientation in (2, 3, 4) or orientation in (5, 6, 7, 8) and photo.width == photo.height
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Raises ValueError for more than 8 bits a channel, which Pillow would cut off at 255."""
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"expected 8 bits a channel; got Pillow's mode {image.mode}; please convert it")
+    return image.convert("RGB")
 
 
 def below(paths) -> tuple[Path, list[Path]]:

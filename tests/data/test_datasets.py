@@ -6,11 +6,12 @@ import shapely
 import torch
 from conftest import sample
 from layouts import read_coco, write_coco, write_voc
-from PIL import Image
+from PIL import Image, ImageOps
 from pycocotools import mask as rle
 
-from kaod import ROOT, geometry, params
+from kaod import ROOT, geometry, params, predict
 from kaod.data import coco, datasets, download, files, voc
+from kaod.data.samples import in_doubt
 
 QUIRKS = """<annotation><filename>1.jpg</filename><size><width>50</width><height>40</height><depth>3</depth></size>
 <object><name>dog</name><difficult>1</difficult>
@@ -262,6 +263,29 @@ def test_a_photo_is_not_turned_by_its_exif_orientation(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=exif)
     image, _ = datasets.Photos([sample([], [], size=(30, 20), path=tmp_path / "photo.jpg")])[0]
     assert image.shape == (3, 20, 30)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_one_rule_for_exif_in_training_and_in_predict(tmp_path, orientation):
+    """As a viewer shows it; where the annotated size is that of the stored pixels alone, these."""
+    path, exif = tmp_path / "photo.png", Image.Exif()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    with Image.open(path) as photo:
+        shown = np.asarray(ImageOps.exif_transpose(photo))
+    upright = sample([], [], size=shown.shape[1::-1], path=path)
+    assert np.array_equal(upright.image(), shown)
+    assert np.array_equal((255 * predict.read(path)).round().permute(1, 2, 0), shown)
+    stored = replace(upright, size=(30, 20))
+    assert np.array_equal(stored.image(), pixels if orientation > 4 else shown)
+    assert in_doubt(stored) == (orientation in (2, 3, 4))
+
+
+def test_a_broken_exif_block_does_no_harm(tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0no tiff file")
+    photo = sample([], [], size=(30, 20), path=tmp_path / "photo.jpg")
+    assert photo.image().size == (30, 20) and not in_doubt(photo)
 
 
 def test_two_devkits_are_merged(tmp_path, drawn, monkeypatch):

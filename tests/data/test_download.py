@@ -515,7 +515,7 @@ def test_what_may_not_be_meant_is_named_once_and_stops_nothing(ours, tmp_path, c
         "annotations/instances_test.json"], train_sets=["annotations/instances_train.json"])
     download.check(profile)
     assert capsys.readouterr().out.splitlines()[0] == (
-        f"{root}: 1 photos that viewers turn (EXIF orientation); boxes have to be those of the pixels as stored; the "
+        f"{root}: 1 photos turned by EXIF orientation, as viewers show them; please see that they were annotated so; the "
         f"first: {root}/images/b.jpg")
 
 

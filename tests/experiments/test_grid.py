@@ -65,7 +65,7 @@ def test_a_broken_grid_is_named(repository, monkeypatch):
 
 
 def test_every_run_of_the_pipeline_is_a_model_of_the_grid():
-    runs = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]["train"]["foreach"]
+    runs = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]["cell"]["foreach"]
     _, models = grid.load()
     assert {each["model"] for each in runs.values()} == models.keys()
     assert all(name == f"{each['model']}-{each['seed']}" for name, each in runs.items())

@@ -243,7 +243,8 @@ def test_the_pipeline_knows_all_code_that_training_imports():
     grid = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]
     code = {f"kaod/{name}" for name in checkpoints.CODE}
     assert {each for each in stages["train"]["do"]["deps"] if each.startswith("kaod/")} == code
-    assert {each for each in grid["train"]["do"]["deps"] if each.startswith("kaod/")} == code
+    assert {each for each in grid["cell"]["do"]["deps"] if each.startswith("kaod/")} == code | {"kaod/evaluation"}
+    assert not any(key in each["do"] for each in grid.values() for key in ("outs", "metrics"))  # which are in no clone
     assert stages["train"]["do"]["cmd"] == "${launcher} kaod.train ${key}"
     listed = subprocess.run([sys.executable, "-c", "import sys, kaod.train; print(*sys.modules)"], cwd=ROOT, check=True,
                             capture_output=True, text=True).stdout.split()
