@@ -515,8 +515,8 @@ def test_what_may_not_be_meant_is_named_once_and_stops_nothing(ours, tmp_path, c
         "annotations/instances_test.json"], train_sets=["annotations/instances_train.json"])
     download.check(profile)
     assert capsys.readouterr().out.splitlines()[0] == (
-        f"{root}: 1 photos turned by EXIF orientation, as viewers show them; please see that they were annotated so; the "
-        f"first: {root}/images/b.jpg")
+        f"{root}: 1 photos turned by EXIF orientation, as viewers show them; please see that they were annotated so; "
+        f"the first: {root}/images/b.jpg")
 
 
 @pytest.mark.parametrize("key, value", [("train_sets", ["../s/train"]), ("test_sets", ["/t/test"]), ("photos", "../x"),
