@@ -48,11 +48,11 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, points: int | N
     return float(np.sum(np.diff(recall, prepend=0.0) * best))
 
 
-def voc_curve(samples, detections, label: int, iou: float = 0.5) -> tuple[np.ndarray, np.ndarray] | None:
+def voc_curve(samples, detections, label: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Recall and precision after each detection of one class, best first; None if no object of it counts.
 
     Best score first, each detection is compared with the object of its class that it overlaps most. It is right at an
-    IoU of at least `iou`, if that object was not found before. It does not count if that object is ignored.
+    IoU of at least .5, if that object was not found before. It does not count if that object is ignored.
     """
     positives, scores, hits = 0, [], []
     for sample, found in zip(samples, detections):
@@ -65,7 +65,7 @@ def voc_curve(samples, detections, label: int, iou: float = 0.5) -> tuple[np.nda
         taken = np.zeros(len(ignore), bool)
         for score, row in sorted(zip(found["scores"][chosen], table), key=lambda pair: -pair[0]):
             best = row.argmax() if len(row) else -1
-            hit = best >= 0 and row[best] >= iou
+            hit = best >= 0 and row[best] >= 0.5
             if hit and ignore[best]:
                 continue
             scores.append(score)
