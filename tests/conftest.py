@@ -13,6 +13,7 @@ import torch
 
 from kaod import ROOT, model, params
 from kaod.data import coco, shapes
+from kaod.data.samples import Sample
 
 # how long an example takes says nothing of the code: other work on the machine, the first call
 hypothesis.settings.register_profile("kaod", deadline=None)
@@ -104,8 +105,6 @@ def found(boxes, labels, scores) -> dict[str, np.ndarray]:
 
 
 def sample(boxes, labels, ignore=None, size=(100, 100), polygons=None, path="photo.jpg"):
-    from kaod.data.datasets import Sample
-
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     return Sample(Path(path), size, boxes, np.array(labels, np.int64),
                   np.zeros(len(boxes), bool) if ignore is None else np.array(ignore, bool),

@@ -150,11 +150,11 @@ def tolerance_curve(medians: dict, chosen: float, title: str):
                   title=title)
 
 
-def running(axes, logs: dict[str, pd.DataFrame], name: str, window: int = 20) -> None:
-    """A column of each training's log, as running means over `window` steps; nothing for a log that lacks it."""
+def running(axes, logs: dict[str, pd.DataFrame], name: str) -> None:
+    """A column of each training's log, as running means over 20 steps; nothing for a log that lacks it."""
     for model, look in looks(logs).items():
         if name in logs[model]:
-            means = logs[model].set_index("step")[name].rolling(min(window, len(logs[model]))).mean().dropna()
+            means = logs[model].set_index("step")[name].rolling(min(20, len(logs[model]))).mean().dropna()
             axes.plot(means.index, means, **look, markevery=(0.12, 0.25), label=model)
 
 

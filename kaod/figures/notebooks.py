@@ -5,8 +5,8 @@ the pipeline depends, and NAME.ipynb, the same with outputs, to be looked at. So
 
 `python -m kaod.figures.notebooks run NAME`   executes NAME.py by papermill → runs/<profile>/notebooks/NAME.ipynb
 `python -m kaod.figures.notebooks check`      are the two files of each notebook alike? Other editors save only one
-`python -m kaod.figures.notebooks publish`    the executed copies → notebooks/, to be committed; only those of drawn
-                                              photos, and of notebooks whose text and code are those that ran
+`python -m kaod.figures.notebooks publish`    the executed copies → notebooks/, to be committed: all or none, and none
+                                              where photos are real, or text or code was edited since it ran
 """
 
 import os

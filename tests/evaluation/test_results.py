@@ -13,20 +13,15 @@ DETECTIONS = [found([(1.234, 2, 30.5, 40), (5, 5, 9, 9)], [2, 1], [0.9, 0.25]) |
     found([], [], []) | {"keypoints": np.zeros((0, 16, 2))}]
 
 
-def rows(detections=DETECTIONS):
-    return [row for each, seen in zip(DATASET.samples, detections)
-            for row in results.to_rows(seen, each.id, DATASET.category_ids)]
-
-
 def test_there_and_back(tmp_path):
     path = tmp_path / "deep" / "st.json"
-    results.write(path, rows())
+    results.write(path, results.all_rows(DETECTIONS, DATASET))
     again = results.read(path, DATASET)
     for old, new in zip(DETECTIONS, again, strict=True):
         assert new["boxes"] == pytest.approx(old["boxes"], abs=0.011) and new["scores"] == pytest.approx(old["scores"])
         assert (new["labels"] == old["labels"]).all() and new["keypoints"].shape == old["keypoints"].shape
         assert new["keypoints"] == pytest.approx(old["keypoints"], abs=0.006)
-    results.write(tmp_path / "again.json", rows(again))
+    results.write(tmp_path / "again.json", results.all_rows(again, DATASET))
     assert files.digest(tmp_path / "again.json") == files.digest(path)  # nothing is rounded twice
     assert files.read_json(path)[0]["category_id"] == 90 and files.read_json(path)[0]["image_id"] == 7
 
@@ -47,7 +42,7 @@ def test_the_best_come_first_and_other_keys_are_left_alone():
     ({"keypoints": None}, "16 keypoints"),
     ({"image_id": [7]}, "the image_id"), ({"bbox": [1, 2, 3, 10 ** 400]}, "a bbox"), ({"score": 1e300}, "a score")])
 def test_a_wrong_row_is_named(tmp_path, change, message):
-    wrong = rows()
+    wrong = results.all_rows(DETECTIONS, DATASET)
     wrong[1] |= change
     path = tmp_path / "rt.json"
     results.write(path, wrong)
