@@ -154,25 +154,27 @@ def read_object(item: dict, size: tuple[int, int], labels: dict[int, int], names
 
 
 def read_images(path: Path, items: list[dict], faults: list[str] | None) -> dict[str, tuple | None]:
-    """{id as text: (id, file name, (w, h))} of a file's images; None in place of one that a fault was noted of."""
-    found, names, taken = {}, {}, {}
+    """{id as text: (id, file name, (w, h))} of a file's images; None in place of one that a fault was noted of.
+
+    As text, since some files have 1 in one place and "1" in the other.
+    """
+    found, first, taken = {}, {}, {}
     for place, item in enumerate(items, 1):
+        said = entry("image", item, place)
         try:
             number = fields.identity(item.get("id"), "id")
-            key = str(number)  # some files have 1 in one place and "1" in the other
-            repeated = key in found
-            if not repeated:
-                found[key], names[key] = None, item.get("file_name")
-                name = fields.path(item.get("file_name"), "file_name")
-                size = tuple(fields.whole(item.get(side), side, SIDE, 1) for side in ("width", "height"))
-                if taken.setdefault(name, key) != key:
-                    raise ValueError(f"file_name is {name!r}, which image {taken[name]} has, too")
-                found[key] = number, name, size
+            key = str(number)
+            if first.setdefault(key, item) is not item:
+                said = f"image id {number!r} occurs twice"
+                raise ValueError(f"for {first[key].get('file_name')} and {item.get('file_name')}")
+            found[key] = None
+            name = fields.path(item.get("file_name"), "file_name")
+            size = tuple(fields.whole(item.get(side), side, SIDE, 1) for side in ("width", "height"))
+            if taken.setdefault(name, key) != key:
+                raise ValueError(f"file_name is {name!r}, which image {taken[name]} has, too")
+            found[key] = number, name, size
         except ValueError as error:
-            fault(faults, f"{path}: {entry('image', item, place)}: {error}")
-            continue
-        if repeated:
-            fault(faults, f"{path}: image id {number!r} occurs twice, for {names[key]} and {item.get('file_name')}")
+            fault(faults, f"{path}: {said}: {error}")
     return found
 
 

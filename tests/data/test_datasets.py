@@ -411,6 +411,19 @@ def test_a_photo_has_its_annotations_name_even_if_its_filename_is_stale(devkit):
     assert photos() == ["1.jpg", "2.png"]
 
 
+def test_names_may_have_folders_and_annotations_a_suffix_in_capitals(devkit):
+    """Each camera has its 1.jpg; the <filename> names no folder."""
+    folder = devkit / "VOC2007"
+    for camera in ("cam1", "cam2"):
+        for part, name, content in (("Annotations", "1.XML", QUIRKS.encode()), ("JPEGImages", "1.jpg", b"")):
+            files.write_bytes(folder / part / camera / name, content)
+    (folder / "ImageSets" / "Main" / "test.txt").write_text("cam1/1\ncam2/1.jpg\n1\n")
+    found = voc.read(devkit, "VOC2007/test", voc.classes(devkit, ["VOC2007/test"]))
+    assert [each.path.relative_to(folder / "JPEGImages").as_posix() for each in found] == [
+        "cam1/1.jpg", "cam2/1.jpg", "1.jpg"]
+    assert [path.name for path in voc.sources(devkit, "VOC2007/test")[1:4]] == ["1.XML", "1.XML", "1.xml"]
+
+
 @pytest.fixture
 def written(tmp_path):
     """A function that writes a COCO file of two photos of 50×40 pixels, 1 with annotations that have the given
@@ -456,7 +469,7 @@ def test_an_image_id_that_occurs_twice_in_a_file_is_a_fault(written):
     """Else both photos had the annotations of both. The later one is left out."""
     twice = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}, {"id": 1, "file_name": "c.jpg"}]
     samples, faults = written([TRIANGLE], images=twice)
-    assert faults == ["image id 1 occurs twice, for a.jpg and c.jpg"]
+    assert faults == ["image id 1 occurs twice: for a.jpg and c.jpg"]
     assert [(each.path.name, len(each.boxes)) for each in samples] == [("a.jpg", 1), ("b.jpg", 0)]
 
 
