@@ -161,6 +161,15 @@ def test_rotated_boxes_recover_a_rectangle(angle, width, height):
     assert shapely.Polygon(rings[0]).area == pytest.approx(width * height)
 
 
+def test_corners_of_rotated_boxes():
+    boxes = np.array([(30, 20, 10, 4, 90), (5, 5, 8, 2, 30), (50, 40, 7, 3, -72.5)])
+    rings = geometry.rotated_corners(boxes)
+    assert rings[0] == pytest.approx(np.array([(32, 15), (32, 25), (28, 25), (28, 15)]))
+    assert rings[1][1, 1] > rings[1][0, 1]  # clockwise on the screen: the right end is lower
+    assert geometry.rotated_boxes(rings)[1][1:] == pytest.approx(boxes[1:])
+    assert geometry.rotated_corners(np.zeros((0, 5))).shape == (0, 4, 2)
+
+
 def test_degenerate_sets_have_degenerate_boxes():
     point, line = np.full((16, 2), 3.0), np.linspace((0, 0), (45, 60), 16)
     rings, fitted = geometry.rotated_boxes(np.stack((point, line)))

@@ -63,8 +63,8 @@ def clone(tmp_path_factory):
     return Clone(tmp_path_factory.mktemp("clone"))
 
 
-SUMMARY = {"AP-st", "AP-rt", "AP-cr", "AP-tr", "AP50-st", "AP50-rt", "AP50-cr", "AP50-tr", "hull", "rectangle",
-           "spread", "turn30"}
+SUMMARY = {"AP-st", "AP-rt", "AP-cr", "AP-tr", "AP50-st", "AP50-rt", "AP50-cr", "AP50-tr", "AP-oriented",
+           "AP50-oriented", "AP-oriented-box", "AP50-oriented-box", "hull", "rectangle", "spread", "turn30"}
 
 
 PICTURES = {"00-what-is-the-idea": "idea", "02-results": "ap", "03-what-it-sees": "what-it-sees"}

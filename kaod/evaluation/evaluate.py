@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from .. import command, geometry, losses, model, params
 from ..data import datasets, files
-from ..data.warp import ANGLES, KINDS, available, test_set
+from ..data.warp import ANGLES, KINDS, NAMES, available, test_set
 from ..training import checkpoints, processes
-from . import outlines, results, turning
+from . import oriented, outlines, results, turning
 from .ap import headline, strongest
 
 
@@ -80,9 +80,9 @@ def turns(detector: model.KAOD, samples, device: str = "cpu", most: int = 50) ->
 def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: str = "st") -> dict:
     """The figures of the detections on one test set, of which the best `limit` of each photo count.
 
-    Those of `ap.headline` (with ap "voc" or "coco") and of `outlines`; truth: `outlines.ground_truth`; photos, objects:
-    how many there are; counts: the objects by class. The sweep has no AP of masks. Ignored objects are not counted.
-    Raises ValueError where there is no photo.
+    Those of `ap.headline` (with ap "voc" or "coco") and of `outlines`; oriented: `oriented.metrics`, null for the sweep
+    and rt-ellipse; truth: `outlines.ground_truth`; photos, objects: how many there are; counts: the objects by class.
+    The sweep has no AP of masks. Ignored objects are not counted. Raises ValueError where there is no photo.
     """
     if not dataset.samples:
         raise ValueError("expected a test set with photos; got one without")
@@ -93,9 +93,11 @@ def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: s
     # pycocotools is plain Python: several processes of it take half as long
     with ProcessPoolExecutor(2, get_context("fork")) as pool:
         masks = {guess: pool.submit(outlines.mask_ap, dataset, detections, guess, limit) for guess in guesses}
+        rotated = pool.submit(oriented.metrics, dataset.samples, detections) if kind in NAMES else None
         found = headline(dataset, detections, ap, limit) | outlines.shape_metrics(dataset.samples, detections)
         masks = {guess: future.result() for guess, future in masks.items() if future.result()}
-    return found | {"masks": masks or None, "truth": outlines.ground_truth(dataset.samples, kind),
+    return found | {"masks": masks or None, "oriented": rotated and rotated.result(),
+                    "truth": outlines.ground_truth(dataset.samples, kind),
                     "counts": dict(zip(dataset.classes, counts.tolist())), "photos": len(dataset.samples),
                     "objects": int(counts.sum())}
 
@@ -103,11 +105,15 @@ def evaluate(dataset: datasets.DataSet, detections, ap: str, limit: int, kind: s
 def summary(details: dict[str, dict]) -> dict[str, float | None]:
     """The figures of a model that `dvc metrics show` prints, from its details; None where unknown.
 
-    AP and AP50 by kind. On -st: the IoU of hull and rectangle, the spread, and by how many degrees keypoints turn, by
-    index, where the photo turns by 30°.
+    AP and AP50 by kind. On -st: those of rotated boxes (`oriented`), and of upright boxes taken for rotated ones
+    (`oriented-box`); the IoU of hull and rectangle, the spread, and by how many degrees keypoints turn, by index, where
+    the photo turns by 30°.
     """
     st = details["st"]
     found = {f"{ap}-{kind}": details.get(kind, {}).get(ap) for ap in ("AP", "AP50") for kind in ("st", *KINDS)}
+    for name, guess in (("oriented", "rotated"), ("oriented-box", "box")):
+        figures = (st.get("oriented") or {}).get(guess) or {}
+        found |= {f"{ap}-{name}": figures.get(ap) for ap in ("AP", "AP50")}
     found |= {guess: (st["shape"] or {}).get(guess) for guess in ("hull", "rectangle")}
     turn = (st.get("turning") or {}).get("30")
     return found | {"spread": st["spread"], "turn30": turn and turn["model"]["turn"]}

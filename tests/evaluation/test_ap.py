@@ -19,7 +19,7 @@ BOX, FAR = (10, 10, 30, 30), (60, 60, 80, 80)
 
 
 def average(samples, detections, label=1, points=None):
-    curve = ap.voc_curve(samples, detections, label)
+    curve = ap.voc_curve(ap.compared(samples, detections), label)
     return curve and ap.average_precision(*curve, points)
 
 

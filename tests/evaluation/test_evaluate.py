@@ -156,13 +156,18 @@ def test_ap_stands_on_top_whosever_ap50_it_is(drawn):
 def test_the_summary_names_what_is_known():
     kind = {"AP": 0.4, "AP50": 0.7, "shape": None, "spread": None}
     plain = evaluate.summary({"st": kind, "rt": kind | {"AP": 0.3}})
-    assert len(plain) == 12 and plain["AP-rt"] == 0.3 and plain["AP50-st"] == 0.7
+    assert len(plain) == 16 and plain["AP-rt"] == 0.3 and plain["AP50-st"] == 0.7
     assert [name for name, value in plain.items() if value is None] == [
-        "AP-cr", "AP-tr", "AP50-cr", "AP50-tr", "hull", "rectangle", "spread", "turn30"]
+        "AP-cr", "AP-tr", "AP50-cr", "AP50-tr", "AP-oriented", "AP50-oriented", "AP-oriented-box",
+        "AP50-oriented-box", "hull", "rectangle", "spread", "turn30"]
     told = evaluate.summary({"st": kind | {"spread": 0.5, "turning": {"-30": None, "30": {"model": {"turn": 2.5}}},
                                            "shape": {"hull": 0.6, "rectangle": 0.8, "box": 0.1}}})
     assert [told[name] for name in ("hull", "rectangle", "spread", "turn30")] == [0.6, 0.8, 0.5, 2.5]
     assert evaluate.summary({"st": kind | {"turning": {"30": None}}})["turn30"] is None
+    boxes = {"AP": 0.2, "AP50": 0.6, "IoU": {"all": 0.7}}
+    for rotated, expected in ((None, [None, None, 0.2, 0.6]), (boxes | {"AP": 0.3}, [0.3, 0.6, 0.2, 0.6])):
+        told = evaluate.summary({"st": kind | {"oriented": {"rotated": rotated, "box": boxes}}})
+        assert [told[f"{ap}-oriented{box}"] for box in ("", "-box") for ap in ("AP", "AP50")] == expected
 
 
 @pytest.mark.parametrize("name", params.load()[1])
