@@ -1,5 +1,6 @@
 # make repro: the pipeline, from data to figures, and those beside the committed ones. make test: the fast tests, the
-# notebooks and a browser. make slow: the other tests. They set up .venv first if it is missing or older than what it is made from.
+# notebooks and a browser. make slow: the other tests. They set up .venv first if it is missing or older than what it is
+# made from.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c

@@ -26,8 +26,8 @@ from kaod.training import checkpoints
 
 
 def load() -> tuple[params.Profile, dict[str, dict]]:
-    """The selected profile, and the models of experiments/grid.yaml: {name: settings that differ, the common ones
-    among them}.
+    """The selected profile with the settings that the models of experiments/grid.yaml have in common, and the models:
+    {name: what it changes}.
 
     Raises ValueError that names the file and the key.
     """
@@ -35,10 +35,9 @@ def load() -> tuple[params.Profile, dict[str, dict]]:
     profile, _ = params.load()
     try:
         content = yaml.safe_load(path.read_text())
-        common, models = content["common"], params.overrides(content["models"], profile, f"{path}: models")
-        return profile, {name: {section: common.get(section, {}) | changes.get(section, {})
-                                for section in common | changes} for name, changes in models.items()}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        profile = params.apply(profile, content["common"], f"{path}: common")
+        return profile, params.overrides(content["models"], profile, f"{path}: models")
+    except (yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected YAML with the keys common and models ({error})") from None
 
 
@@ -124,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, RuntimeError)
+    command(main, RuntimeError)

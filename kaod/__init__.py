@@ -22,11 +22,12 @@ def load(path, device: str = "cpu"):
 
 
 def command(main, *errors: type[Exception]) -> None:
-    """Runs the `main` of a module that `python -m` started. What it returns is the exit code; one of the errors ends
-    it with one line that names the module."""
+    """Runs the `main` of a module that `python -m` started. What it returns is the exit code. A ValueError, an OSError
+    (no such file, a full disk) or one of the errors ends it with one line that names the module."""
     try:
         code = main()
-    except errors as error:
-        sys.exit(f"{main.__globals__['__spec__'].name}: {error}")
+    except (ValueError, OSError, *errors) as error:
+        path = getattr(error, "filename", None)
+        sys.exit(f"{main.__globals__['__spec__'].name}: {f'{path}: {error.strerror}' if path else error}")
     if code:
         sys.exit(code)

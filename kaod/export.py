@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from . import command, model
+from . import command, geometry
 from .data import files
 from .training import checkpoints
 
@@ -50,7 +50,7 @@ class Dense(nn.Module):
         scores = (found["cls_logits"].sigmoid() * found["bbox_ctrness"].sigmoid()).sqrt()[..., 1:]  # 0: background
         if "offsets" not in found:
             return boxes, scores
-        return boxes, scores, model.absolute(found["offsets"], self.anchors)
+        return boxes, scores, geometry.absolute(found["offsets"], self.anchors)
 
 
 def network_size(detector) -> tuple[int, int]:
@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, OSError)
+    command(main)

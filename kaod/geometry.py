@@ -22,13 +22,16 @@ def rigid(angle: Tensor, shift: Tensor, center: Tensor) -> Tensor:
     return torch.cat((rotation, translation[..., None]), -1)
 
 
-def random_rigid(sizes: Tensor, angle: float, shift: float, rand=torch.rand) -> Tensor:
+def random_rigid(sizes: Tensor, angle: float, shift: float, chance: float = 1, rand=torch.rand) -> Tensor:
     """One random map for each image, about its own centre: (N, 2, 3).
 
-    sizes: (N, 2), width and height in pixels. Uniform within ±angle degrees and ±shift of width and height.
-    Drawn from torch's global generator on the CPU: the same maps on any device. rand: what draws, of a given shape.
+    sizes: (N, 2), width and height in pixels. Uniform within ±angle degrees and ±shift of width and height; with a
+    `chance` below 1 the others stay where they are. Drawn from torch's global generator on the CPU: the same maps on
+    any device. rand: what draws, of a given shape.
     """
     draws = (2 * rand(len(sizes), 3) - 1).to(sizes)
+    if chance < 1:
+        draws = draws * (rand(len(sizes), 1) < chance).to(sizes)
     return rigid(draws[:, 0] * angle, draws[:, 1:] * shift * sizes, sizes / 2)
 
 
@@ -52,6 +55,16 @@ def corners(boxes: Tensor) -> Tensor:
 def centers(boxes: Tensor) -> Tensor:
     """The centres (..., 2) of boxes (..., 4)."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (..., L, 4), around their location."""
+    return centers(anchors)[..., None, :] + (anchors[..., 2:] - anchors[..., :2])[..., None, :] * offsets
+
+
+def photo_sizes(images) -> Tensor:
+    """Width and height (N, 2) of each photo of torchvision's ImageList in pixels, padding aside."""
+    return images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
 
 
 def enclosing(points: Tensor) -> Tensor:
@@ -95,6 +108,23 @@ def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str, new_sizes: 
     warped = torch.nn.functional.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
     outside = images.sum((2, 3)) / sizes.to(images).prod(1, keepdim=True) if fill == "mean" else images.new_zeros(1, 1)
     return torch.where(own[:, None], warped, outside[..., None, None]) * kept[:, None]
+
+
+def at_least_a_pixel(resizing, given: tuple) -> tuple:
+    """What torchvision's GeneralizedRCNNTransform is to take in place of (photos, targets): it would leave no pixel of
+    the short side of a photo of, say, 2×400. Such a photo is stretched along that side, and its boxes with it."""
+    photos, targets = list(given[0]), [*given[1]] if given[1:] and given[1] else None
+    for number, photo in enumerate(photos):
+        sides = photo.shape[-2:]
+        least = max(sides) // resizing.max_size + 1
+        if min(sides) < least:
+            size = [max(side, least) for side in sides]
+            photos[number] = torch.nn.functional.interpolate(photo[None], size, mode="bilinear")[0]
+            if targets:
+                boxes = targets[number]["boxes"]
+                scale = boxes.new_tensor([size[1] / sides[1], size[0] / sides[0]] * 2)
+                targets[number] = targets[number] | {"boxes": boxes * scale}
+    return photos, targets
 
 
 def largest_crop(width: float, height: float, angle: float) -> tuple[float, float]:

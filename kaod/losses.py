@@ -5,6 +5,7 @@ second view I_T = T I. P_T: keypoints predicted on I_T. P'_T = T⁻¹ P_T: the s
 object is still in the frame of I_T. All points are in pixels of I or of I_T.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,12 @@ def keypoints_to_boxes(offsets: Tensor, sharpness: float) -> Tensor:
     high = (torch.softmax(sharpness * offsets, -2) * offsets).sum(-2)  # (..., 2): right, bottom
     low = (torch.softmax(-sharpness * offsets, -2) * offsets).sum(-2)  # (..., 2): left, top
     return torch.cat((-low, high), -1)
+
+
+def ring(k: int, radius: float) -> Tensor:
+    """K offsets (K, 2) on a circle: points that start together get the same gradient, and stay together."""
+    angles = torch.arange(k) * 2 * math.pi / k
+    return radius * torch.stack((angles.cos(), angles.sin()), 1)
 
 
 def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:

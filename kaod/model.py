@@ -6,9 +6,7 @@ baseline isolates the head. Known of torchvision's FCOS: locations sit at i·str
 sizes must be padded to 128 (else P6 and P7 have strides of 61 and 114 at 800 px); `num_classes` counts the background.
 """
 
-import math
 import warnings
-from functools import partial
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -24,7 +22,7 @@ from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from . import losses, params
-from .geometry import centers, random_rigid, transform, warp_images
+from .geometry import absolute, at_least_a_pixel, centers, photo_sizes, random_rigid, transform, warp_images
 
 STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet101": "ResNet101_Weights"}
@@ -34,12 +32,9 @@ ALONE = SimpleNamespace(world=lambda: 1, share=lambda count: 1, rand=torch.rand)
 
 
 def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
-    """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in
-    torchvision's recipes. From scratch: group norm, since batch statistics would mix the two views. resnet10 is
-    resnet18 with one block a stage in place of two, which torchvision has no weights for.
-
-    fetch: false builds the same layers without pretrained weights, for a checkpoint to fill. Raises
-    RuntimeError where the weights cannot be had, with what to do.
+    """ResNet and FPN. Pretrained: frozen batch norm, and the first two blocks stay as they are, as in torchvision's
+    recipes. From scratch: group norm, since batch statistics would mix the two views. fetch: false builds the layers
+    without pretrained weights, for a checkpoint to fill. Raises RuntimeError, with what to do, where there are none.
     """
     if settings.weights == "imagenet":
         if settings.backbone not in WEIGHTS:
@@ -54,13 +49,30 @@ def backbone(settings: params.Model, fetch: bool = True) -> BackboneWithFPN:
                 f"and put it into {torch.hub.get_dir()}/checkpoints/, or set model.weights: none") from None
         nn.ModuleList((body.conv1, body.layer1)).requires_grad_(False)
     else:
-        norm = partial(nn.GroupNorm, 32)
-        body = (ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm) if settings.backbone == "resnet10" else
-                get_model(settings.backbone, weights=None, norm_layer=norm))
-    width = body.fc.in_features
+        body = ResNet10(group_norm) if settings.backbone == "resnet10" else get_model(
+            settings.backbone, norm_layer=group_norm)
+    width = body.inplanes  # what its last stage gives
     return BackboneWithFPN(
         body, {"layer2": "0", "layer3": "1", "layer4": "2"}, [width // 4, width // 2, width],
         settings.fpn_channels, LastLevelP6P7(settings.fpn_channels, settings.fpn_channels))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """In groups of four channels or more: what is normalised one by one, or two by two, knows no contrast."""
+    return nn.GroupNorm(min(32, channels // 4), channels)
+
+
+class ResNet10(ResNet):
+    """resnet18 with one block a stage in place of two, of half the width: a fifth of its work, for the CPU."""
+
+    def __init__(self, norm_layer):
+        super().__init__(BasicBlock, [1, 1, 1, 1], norm_layer=norm_layer)
+
+    def _make_layer(self, block, planes, *args, **kwargs):
+        if planes == 64:  # the first stage
+            self.inplanes, self.conv1 = 32, nn.Conv2d(3, 32, 7, stride=2, padding=3, bias=False)
+            self.bn1 = self._norm_layer(32)
+        return super()._make_layer(block, planes // 2, *args, **kwargs)
 
 
 class FrozenNorm(FrozenBatchNorm2d):
@@ -92,12 +104,6 @@ class Head(FCOSHead):
         return {key: loss * share for key, loss in found.items()}
 
 
-def ring(k: int, settings: params.Model) -> Tensor:
-    """K offsets (K, 2) on a circle: points that start together get the same gradient, and stay together."""
-    angles = torch.arange(k) * 2 * math.pi / k
-    return settings.spread * torch.stack((angles.cos(), angles.sin()), 1)
-
-
 class KeypointBranch(FCOSRegressionHead):
     """FCOS's regression tower with 2K channels, the K offsets (dx, dy) from the location, as its last layer."""
 
@@ -105,7 +111,7 @@ class KeypointBranch(FCOSRegressionHead):
         super().__init__(channels, 1, settings.head_convs)
         self.bbox_reg = nn.Conv2d(channels, 2 * k, 3, padding=1)
         nn.init.normal_(self.bbox_reg.weight, std=0.01)
-        self.bbox_reg.bias.data = ring(k, settings).flatten()
+        self.bbox_reg.bias.data = losses.ring(k, settings.spread).flatten()
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Offsets (N, L, K, 2) in anchor sizes, signed, and centerness (N, L, 1), over all levels."""
@@ -127,31 +133,23 @@ class KeypointHead(Head):
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
         offsets, centerness = self.regression_head(features)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))  # of bf16 layers: boxes are float32
-        return {"cls_logits": self.classification_head(features), "offsets": offsets,
-                "bbox_regression": losses.keypoints_to_boxes(offsets, self.sharpness), "bbox_ctrness": centerness}
+        found = {"cls_logits": self.classification_head(features), "offsets": offsets, "bbox_ctrness": centerness}
+        return found if self.training else self.with_boxes(found)  # `compute_loss` derives its own
+
+    def with_boxes(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs, and FCOS's four distances (N, L, 4) that follow from their offsets."""
+        return outputs | {"bbox_regression": losses.keypoints_to_boxes(outputs["offsets"], self.sharpness)}
 
     def compute_loss(self, targets, head_outputs, anchors, matched_idxs) -> dict[str, Tensor]:
         """FCOS's three losses, and beside them which object each location learns: FCOS tells only its head."""
-        found = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        found = super().compute_loss(targets, self.with_boxes(head_outputs), anchors, matched_idxs)
         return {**found, "matched": torch.stack(matched_idxs)}
 
 
-def absolute(offsets: Tensor, anchors: Tensor) -> Tensor:
-    """Keypoints (..., L, K, 2) in pixels from offsets in anchor sizes; anchors: (..., L, 4), around their location."""
-    return centers(anchors)[..., None, :] + (anchors[..., 2:] - anchors[..., :2])[..., None, :] * offsets
-
-
-def photo_sizes(images) -> Tensor:
-    """Width and height (N, 2) of each photo of torchvision's ImageList in pixels, padding aside."""
-    return images.tensors.new_tensor([(width, height) for height, width in images.image_sizes])
-
-
 class KAOD(FCOS):
-    """FCOS with a keypoint head, trained on each image, on T of it, or on both. Torch's global generator draws T.
-
-    Where the labels are is `keypoints.labels`: on the image, as in the paper; on T of it, turned back; or on both. The
-    keypoint loss compares the two views, so it needs both of them, with labels or without.
-    """
+    """FCOS with a keypoint head. `keypoints.labels` says what it learns from: each image, as in the paper; T of it,
+    turned back; or both. The keypoint loss compares the two views, so it needs both, with labels or without. Torch's
+    global generator draws T."""
 
     processes = ALONE
 
@@ -167,11 +165,10 @@ class KAOD(FCOS):
         settings = self.settings
         images, targets = self.transform(images, targets)
         turned = settings.kpl or settings.labels != "first"
-        T = random_rigid(photo_sizes(images), settings.angle, settings.shift, self.processes.rand) if turned else None
+        T = random_rigid(photo_sizes(images), settings.angle, settings.shift, settings.chance,
+                         self.processes.rand) if turned else None
         views = self.views(images, T, settings.fill, first=settings.kpl or settings.labels != "turned")
-        learned = {}
-        if views.first:
-            learned["first"] = self.matched_losses(targets, views.first, views)
+        learned = {"first": self.matched_losses(targets, views.first, views)} if views.first else {}
         if settings.labels != "first":
             learned["turned"] = self.turned_losses(targets, views)
         labelled = [learned[view] for view in learned if settings.labels in (view, "both")]
@@ -185,8 +182,7 @@ class KAOD(FCOS):
         if settings.separation:
             hinge = losses.separation(matched.points, matched.boxes, settings.apart)
             found["separation"] = settings.separation * self.mean(hinge)
-        found["spread"] = self.mean(losses.spread(matched.points, matched.boxes).detach())
-        return found
+        return found | {"spread": self.mean(losses.spread(matched.points, matched.boxes).detach())}
 
     def mean(self, values: Tensor) -> Tensor:
         """Over all processes, once their results are averaged; 0 of none."""
@@ -221,10 +217,8 @@ class KAOD(FCOS):
     def turned_losses(self, targets, views: losses.Views) -> tuple[dict[str, Tensor], losses.Supervised]:
         """The same of T of the photos, by FCOS's own code: locations and keypoints go back to where the labels are."""
         offsets, anchors = losses.turned_back(views.second["offsets"], views.anchors, views.T, views.sizes)
-        outputs = views.second | {
-            "offsets": offsets, "bbox_regression": losses.keypoints_to_boxes(offsets, self.head.sharpness)}
         targets = [losses.still_there(*each, self.settings.in_view) for each in zip(targets, views.T, views.sizes)]
-        return self.matched_losses(targets, outputs, views, anchors)
+        return self.matched_losses(targets, views.second | {"offsets": offsets}, views, anchors)
 
     def pairs(self, views: losses.Views, matched: losses.Supervised, settings: params.Keypoints) -> losses.Pairs:
         """What the keypoint loss compares: at each location o, P and P_T, read at T(o).
@@ -293,8 +287,12 @@ def build(settings: params.Model, keypoints: params.Keypoints, classes: int, k: 
     if settings.head == "fcos":
         head = Head(body.out_channels, classes + 1, settings)
         if settings.start == "ring":  # KAOD's first boxes; with boxes of no size FCOS would start behind
-            head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(ring(k, settings), settings.sharpness)
-        return FCOS(head=head, **shared)
-    if k == 2:
-        warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
-    return KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)
+            head.regression_head.bbox_reg.bias.data = losses.keypoints_to_boxes(
+                losses.ring(k, settings.spread), settings.sharpness)
+        detector = FCOS(head=head, **shared)
+    else:
+        if k == 2:
+            warnings.warn("k: 2 keypoints span a line: boxes, but no rotated boxes and no masks", stacklevel=2)
+        detector = KAOD(head=KeypointHead(body.out_channels, classes + 1, settings, k), settings=keypoints, **shared)
+    detector.transform.register_forward_pre_hook(at_least_a_pixel)
+    return detector

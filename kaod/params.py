@@ -70,6 +70,7 @@ class Keypoints:
     kpl: Switch
     hm: Switch
     beta: Amount
+    chance: Share
     angle: Amount
     shift: Share
     fill: Literal["reflect", "constant", "mean"]

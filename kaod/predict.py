@@ -8,10 +8,11 @@ PHOTO is a file, a folder, or a pattern in quotes. From Python:
 
 import argparse
 import glob
+import mimetypes
 import os
 import sys
 from collections import Counter
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,10 @@ from tqdm import tqdm
 
 from . import command, geometry, model, params
 from .data import coco, datasets, files
+from .data.samples import below
 from .evaluation import results
 from .figures import charts, photos
 from .training import checkpoints
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def describe(found: dict[str, np.ndarray], size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -136,20 +136,39 @@ def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.nd
     return found
 
 
-def find(patterns: list[str]) -> list[Path]:
-    """The photos that files, folders (all photos below) and patterns name, each once. Raises ValueError for none."""
-    found = []
+def inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The photos below a folder, by the suffixes that Pillow knows; and what else is there: files of other kinds, links
+    to folders, which are not followed, and folders that cannot be read."""
+    found, others, errors = [], [], []
+    for top, folders, names in os.walk(folder, onerror=errors.append):
+        others += (path for name in folders if (path := Path(top, name)).is_symlink())
+        for path in (Path(top, name) for name in names):
+            (found if path.suffix.lower() in Image.registered_extensions() else others).append(path)
+    return sorted(found), sorted([*others, *(Path(error.filename) for error in errors)])
+
+
+def find(patterns: list[str]) -> tuple[list[Path], list[Path]]:
+    """The photos that files, folders (all photos below) and patterns name, each once, and what else is in the folders:
+    see `inside`. Raises ValueError where one names no photo."""
+    found, others = [], []
     for pattern in map(os.path.expanduser, patterns):
         paths = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
         if not paths:
             raise ValueError(f"{pattern}: no such file or folder, and no file of that pattern")
         for path in paths:
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES) if path.is_dir() else [
-                path]
-            if not inside:
-                raise ValueError(f"{path}: no photos in this folder")
-            found += inside
-    return list(dict.fromkeys(found))
+            here, beside = inside(path) if path.is_dir() else ([path], [])
+            if not here:
+                raise ValueError(f"{path}: no photos in this folder that can be read")
+            found, others = found + here, others + beside
+    return list({os.path.abspath(path): path for path in found}.values()), others
+
+
+def left_out(path: Path) -> str:
+    """Why `find` leaves out what may be or hold photos; "" for other files."""
+    if path.is_dir():
+        return f"{path}: a folder that cannot be read, or a link to one"
+    is_picture = (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+    return f"{path}: a kind of picture that Pillow cannot read" if is_picture else ""
 
 
 def image_ids(paths: list[Path]) -> list[int]:
@@ -159,12 +178,14 @@ def image_ids(paths: list[Path]) -> list[int]:
     return [int(path.stem) if path.stem.isdecimal() and own[int(path.stem)] == 1 else next(free) for path in paths]
 
 
-def picture_names(paths: list[Path]) -> list[str]:
-    """The name of each photo's annotated picture: NAME.png, or NAME-2.png where that is taken, and so on."""
-    taken: dict[str, None] = {}  # keeps their order
-    for stem in (path.stem for path in paths):
-        names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
-        taken[next(name for name in names if name not in taken)] = None
+def picture_names(photos: list[Path]) -> list[Path]:
+    """The name of each photo's annotated picture: FOLDER/NAME.png, or NAME.SUFFIX.png where that is taken."""
+    taken: dict[Path, None] = {}  # keeps their order
+    for photo in photos:
+        picture, other = photo.with_suffix(".png"), f"{photo}.png"
+        while picture in taken:
+            picture, other = Path(other), f"{other}.png"
+        taken[picture] = None
     return list(taken)
 
 
@@ -191,7 +212,7 @@ def table(rows: list[dict]) -> bytes:
 
 
 def main() -> int:
-    """The command; returns the exit code: 1 where a photo could not be read."""
+    """The command; returns the exit code: 1 where a photo was left out."""
     parser = argparse.ArgumentParser(prog="python -m kaod.predict", description="Finds objects in photos.")
     parser.add_argument("checkpoint", help="runs/<profile>/<model>/model.pt")
     parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
@@ -200,29 +221,35 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     predictor = Predictor(given.checkpoint, given.device)
-    paths = find(given.photos)
+    paths, others = find(given.photos)
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
-    alike, rows, bad = Counter(path.name for path in paths), [], []
-    for number, path, name in zip(image_ids(paths), tqdm(paths, "photos", disable=None), picture_names(paths)):
+    (_, names), rows, bad = below(paths), [], []
+    for number, path, name, picture in zip(
+            image_ids(paths), tqdm(paths, "photos", disable=None), names, picture_names(names)):
         try:
             photo = read(path)
-        except ValueError as error:
-            bad.append(str(error))
-            continue
-        found = predictor.predict([photo], given.least)[0]
-        rows += records(found, number, path.name if alike[path.name] == 1 else path.as_posix(), predictor)
-        shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-        figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
-        charts.save(figure, given.out / name)
+            found = predictor.predict([photo], given.least)[0]
+            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
+            figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
+            charts.save(figure, given.out / picture)
+            rows += records(found, number, name.as_posix(), predictor)
+        except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the other photos' results are not lost
+            said = f"{error or type(error).__name__}".splitlines()[0]
+            bad.append(said if str(path) in said else f"{path}: {said}")
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")
+    reasons = [left_out(path) for path in others]
+    bad += filter(None, reasons)
     for message in bad:
         print(f"skipped {message}", file=sys.stderr)
+    if "" in reasons:
+        kinds = sorted({path.suffix or path.name for path, reason in zip(others, reasons) if not reason})
+        print(f"not looked at: {reasons.count('')} files of other kinds ({', '.join(kinds)})", file=sys.stderr)
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    command(main, ValueError, OSError)
+    command(main)

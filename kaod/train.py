@@ -198,10 +198,10 @@ def main() -> None:
 
     log = train(detector, profile, samples, device, run, snapshot)
     if processes.rank() == 0:
-        shutil.rmtree(target / "snapshots", ignore_errors=True)
-        (target / "snapshots").mkdir(parents=True)
-        for step in moments(profile.train):
-            shutil.copy(scratch / "snapshots" / f"{step:07}.pt", target / "snapshots")
+        with files.whole(target / "snapshots") as folder:
+            for step in moments(profile.train):
+                kept = f"{step:07}.pt"
+                files.write_bytes(folder / kept, (scratch / "snapshots" / kept).read_bytes())
         files.write_tsv(target / "losses.tsv", log)
         files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, profile, dataset, k))
         run.clear()
@@ -210,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, RuntimeError, OSError)
+    command(main, RuntimeError)

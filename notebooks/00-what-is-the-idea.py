@@ -119,9 +119,9 @@ figure = idea.masks(image, P, o, maps)
 # angle, and nobody labels more than upright boxes. FCOS's own losses do the rest. An object with less than half of its
 # box in the copy is left out.
 #
-# The network sees the copy alone, and the label's axes could have any direction in it (right). At most it can read T off
-# the copy's border. So the points need the right extent along all axes, and that draws them to the object's outline.
-# Only a point inside the hull, as in the corner of the L, is free.
+# The network sees the copy alone, and the label's axes could have any direction in it (right). At most it can read T
+# off the copy's border. So the points need the right extent along all axes, and that draws them to the object's
+# outline. Only a point inside the hull, as in the corner of the L, is free.
 
 # %%
 figure = idea.labels_turned_back(image, corners, torch.from_numpy(corners), angle)  # keypoints on the outline's corners

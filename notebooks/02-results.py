@@ -9,12 +9,13 @@
 # | model | how it was trained |
 # |---|---|
 # | fcos | torchvision's FCOS, on the photos as they are |
-# | fcos-turned | FCOS on turned copies; their boxes are those of the ellipses in the labelled boxes: what people do today |
+# | fcos-turned | FCOS on turned copies; their boxes are those of the ellipses in the labels: what people do today |
 # | kaod-paper | the paper: labels on the photo, and the keypoint loss between the photo and a turned view |
 # | kaod | our own step: one turned view of each photo, whose keypoints turn back to the labelled box |
 #
 # All saw the same photos in as many steps. `kaod-paper` sees two views of each, so its steps take twice as long. Each
-# model was trained once, with one seed. A difference of a hundredth or two may be noise. The idea behind `kaod` is drawn in [00](00-what-is-the-idea.ipynb).
+# model was trained once, with one seed. A difference of a hundredth or two may be noise. The idea behind `kaod` is
+# drawn in [00](00-what-is-the-idea.ipynb).
 
 # %% tags=["parameters"]
 profile = None  # a section of params.yaml; None: the one that params.yaml selects

@@ -3,12 +3,14 @@
 #
 # The pipeline trains each of its models once. One run does not tell a difference from noise. FCOS alone is also too
 # weak a rival: KAOD looks at two views of each photo, and someone who wants robustness to turning can train FCOS on
-# turned copies. So this notebook compares a grid of models with several seeds. `dvc repro experiments/dvc.yaml` made it.
+# turned copies. So this notebook compares a grid of models with several seeds, which `dvc repro experiments/dvc.yaml`
+# made.
 #
 # **The committed runs are older than five changes.** Each class had a typical colour in the drawn photos, which no turn
-# changes. FCOS had torchvision's own start in them, which is today's `fcos-zero`. So a part of each difference to FCOS may be the start alone. Detections of the background counted as the
-# last class. -cr cut whole pixels, while -rt interpolates. And `paper` reflected the border, asked for 90 % of a box in
-# view, and had a smooth L1 that turns linear at a tenth of a pixel.
+# changes. FCOS had torchvision's own start in them, which is today's `fcos-zero`. So a part of each difference to FCOS
+# may be the start alone. Detections of the background counted as the last class. -cr cut whole pixels, while -rt
+# interpolates. And `paper` reflected the border, asked for 90 % of a box in view, and had a smooth L1 that turns linear
+# at a tenth of a pixel.
 #
 # | model | what it is |
 # |---|---|

@@ -2,10 +2,10 @@
 # # How does it learn?
 #
 # Training adds up three losses: the classes, the boxes, and the centerness (how near a location is to its object's
-# middle). `kaod-paper` has the keypoint loss as a fourth. It compares the keypoints of two views of a photo, and has two
-# easy ways out. Keypoints that all lie in one place have no loss, and are worth nothing: the collapse gauge below shows
-# them. A round ring of keypoints that does not turn with the object has a small loss after matching, too. So a low
-# keypoint loss does not say that keypoints turn. [02-results](02-results.ipynb) has figures that do.
+# middle). `kaod-paper` has the keypoint loss as a fourth. It compares the keypoints of two views of a photo, and has
+# two easy ways out. Keypoints that all lie in one place have no loss, and are worth nothing: the collapse gauge below
+# shows them. A round ring of keypoints that does not turn with the object has a small loss after matching, too. So a
+# low keypoint loss does not say that keypoints turn. [02-results](02-results.ipynb) has figures that do.
 #
 # This notebook shows trainings that ended. TensorBoard shows one under way: `tensorboard --logdir scratch`.
 
@@ -36,9 +36,9 @@ logs = {name: pd.read_csv(profile.runs / name / "losses.tsv", sep="\t") for name
 # ## The losses
 #
 # Running means over 20 steps. The models learn from other views: `fcos` and `kaod-paper` from photos as they are, the
-# others from turned ones. So compare the shapes of the curves, not their heights. The keypoint loss may rise at first. The keypoints start on a
-# circle, which has a small loss because it looks nearly the same when it is turned. The loss grows as they move out to
-# the box.
+# others from turned ones. So compare the shapes of the curves, not their heights. The keypoint loss may rise at first.
+# The keypoints start on a circle, which has a small loss because it looks nearly the same when it is turned. The loss
+# grows as they move out to the box.
 
 # %%
 figure = charts.losses(logs)

@@ -135,8 +135,8 @@ versions = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt
 Markdown(tables.table(runs, versions, "fcos"))
 
 # %% [markdown]
-# The drawn objects had typical colours then, and no turn changes a colour. In the longer trainings of section 2 shape alone
-# tells the classes, so a turned photo is harder there. Differences to FCOS in these:
+# The drawn objects had typical colours then, and no turn changes a colour. In the longer trainings of section 2 shape
+# alone tells the classes, so a turned photo is harder there. Differences to FCOS in these:
 
 # %%
 Markdown(tables.table(long, versions, "fcos-long"))
@@ -177,8 +177,8 @@ figure = charts.dots(with_keypoints, boxes, xlabel="mean IoU with the true outli
 #
 # The paper's keypoints are only asked to be consistent, and theirs is a ring that does not turn. The pipeline's `kaod`
 # asks for more. It learns from turned views whose keypoints turn back to the photo, where the labelled box is exact
-# ([00](00-what-is-the-idea.ipynb) draws it). Here are the pipeline's models on the drawn shapes of today, one seed each,
-# with `kaod-paper` as the paper's method. [02-results](02-results.ipynb) has more of them.
+# ([00](00-what-is-the-idea.ipynb) draws it). Here are the pipeline's models on the drawn shapes of today, one seed
+# each, with `kaod-paper` as the paper's method. [02-results](02-results.ipynb) has more of them.
 
 # %%
 _, pipeline = params.load(profile.name)
@@ -195,8 +195,8 @@ Markdown(turning_table(details) or "Not measured yet.")
 # %% [markdown]
 # ## In short
 #
-# The paper's method first: KAOD with keypoint loss and matching (`kpl-hm`) on the drawn shapes. *Better* and *worse* stand where the 95 %
-# interval does not contain 0. *Open* is not distinguishable from noise.
+# The paper's method first: KAOD with keypoint loss and matching (`kpl-hm`) on the drawn shapes. *Better* and *worse*
+# stand where the 95 % interval does not contain 0. *Open* is not distinguishable from noise.
 
 # %%
 sides = [("photos as they are", "kpl-hm", "fcos", "st"), ("rotated photos", "kpl-hm", "fcos", "rt"),

@@ -1,6 +1,8 @@
 """Shared by the tests: small settings, and where the real photos are."""
 
+import runpy
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +77,19 @@ def built(profile, models, name: str, classes: int, k: int):
     """The untrained detector of one of params.yaml's models, and the profile with what that model changes."""
     profile = params.apply(profile, models[name])
     return model.build(profile.model, profile.keypoints, classes, k), profile
+
+
+def as_command(monkeypatch, module: str, *arguments) -> str:
+    """`python -m module arguments` in this process, which has torch at hand. "" after a success; else what it says when
+    it ends with exit code 1, or the code, where that was all."""
+    monkeypatch.setattr("sys.argv", [module, *map(str, arguments)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*found in sys.modules")
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as stop:
+            return str(stop.code)  # a text is what Python prints, to exit with 1
+    return ""
 
 
 def ring(center, radius: float, count: int = 16) -> np.ndarray:

@@ -118,6 +118,17 @@ def test_random_maps_use_the_whole_range_of_each_side():
         assert abs(values.mean()) < 0.1 * reach
 
 
+def test_a_chance_leaves_the_other_images_exactly_where_they_are():
+    sizes = torch.tensor([[200.0, 50]]).expand(2000, 2)
+    T = geometry.random_rigid(sizes, 30.0, 0.1, 0.3)
+    moved = (T != torch.eye(2, 3)).flatten(1).any(1)
+    assert 0.25 < moved.float().mean() < 0.35
+    assert torch.equal(geometry.random_rigid(sizes, 30.0, 0.1, 0.0), torch.eye(2, 3).expand(2000, 2, 3))
+    images = torch.rand(1, 3, 20, 30)
+    still = geometry.warp_images(images, torch.eye(2, 3)[None], torch.tensor([[30, 20]]), "mean")
+    assert torch.allclose(still, images, atol=1e-5)
+
+
 @given(st.floats(10, 500), st.floats(10, 500), st.floats(-90, 90))
 def test_the_crop_lies_inside_and_cannot_grow(width, height, angle):
     crop_width, crop_height = geometry.largest_crop(width, height, angle)

@@ -1,5 +1,6 @@
 """Labels that turn with the photo: locations and keypoints of a turned view go back to where the box is exact."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,8 @@ SIZES = [(128, 100), (90, 128), (61, 77)]  # height and width: padded in the bat
 def detector(layers=(), **changes):
     profile = params.apply(PROFILE, MODELS["kaod"])
     torch.manual_seed(0)
-    return model.build(replace(profile.model, **dict(layers)), replace(profile.keypoints, **changes), 7, 8).train()
+    return model.build(replace(profile.model, **dict(layers)), replace(profile.keypoints, **{"chance": 1} | changes), 7,
+                       8).train()
 
 
 def drawn_photos():
@@ -69,21 +71,24 @@ def test_labels_on_both_views_cost_the_mean_of_what_they_cost_on_either(monkeypa
 @pytest.mark.parametrize("labels, kpl, views", [
     ("first", False, 1), ("turned", False, 1), ("both", False, 2), ("first", True, 2), ("turned", True, 2),
     ("both", True, 2)])
-def test_no_view_is_computed_that_nothing_learns_from(labels, kpl, views):
-    made, seen = detector(labels=labels, kpl=kpl), []
+def test_no_view_and_no_box_is_computed_that_nothing_learns_from(monkeypatch, labels, kpl, views):
+    made, seen, boxes, original = detector(labels=labels, kpl=kpl), [], [], losses.keypoints_to_boxes
     made.backbone.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    monkeypatch.setattr(losses, "keypoints_to_boxes", lambda *given: boxes.append(len(given[0])) or original(*given))
     assert ("keypoints" in made(*PHOTOS)) == kpl and seen == [3 * views]
+    assert boxes == [3] * (1 if labels == "first" else views)  # the paper's second view has points alone
 
 
-def of_view(T, points, photos=slice(None), **changes):
+untrained = functools.cache(detector)  # nothing below changes it, and building one takes a tenth of a second
+
+
+def of_view(T, points, photos=slice(None), sharpness=4.0, **changes):
     """What is learned on T (N, 2, 3) of the PHOTOS: losses and matches, with the keypoints (K, 2) in pixels of the view
     that points(o_T) gives for its locations o_T (L, 2). All in float64, without a backbone."""
     sizes = torch.tensor(SIZES)[photos].flip(1).double()
     targets = [{**each, "boxes": each["boxes"].double()} for each in PHOTOS[1][photos]]
     grids = [(128 // stride,) * 2 for stride in model.STRIDES]
-    made = BARE
-    made.settings = replace(PROFILE.keypoints, labels="turned", **changes)
-    made.head.sharpness = SHARP
+    made = untrained((("sharpness", sharpness),), labels="turned", **changes)
     images = ImageList(torch.zeros(len(T), 3, 128, 128).double(), SIZES[photos])
     anchors = made.anchor_generator(images, [torch.zeros(len(T), 3, *grid).double() for grid in grids])[0]
     o_T, side = geometry.centers(anchors), anchors[:, 2:] - anchors[:, :2]
@@ -93,10 +98,6 @@ def of_view(T, points, photos=slice(None), **changes):
               "bbox_ctrness": torch.randn(*offsets.shape[:2], 1, generator=generator).double()}
     views = losses.Views({}, second, T, sizes, anchors, grids)
     return *made.turned_losses(targets, views), views, targets
-
-
-SHARP = 4000.0  # nearly the hard extent
-BARE = detector()
 
 
 def maps(angle: float, shift: float = 0.0) -> torch.Tensor:
@@ -127,7 +128,8 @@ def test_points_on_the_outline_that_turn_have_no_box_loss_and_others_with_the_ri
     loose = geometry.corners(geometry.enclosing(on_view)).repeat(2, 1)  # the same upright box, another hull
     loss = {}
     for name, points in (("oracle", on_view), ("loose", loose)):
-        found, matched, *_ = of_view(T, lambda o_T, points=points: points, in_view=0.0, photos=slice(1, 2))
+        found, matched, *_ = of_view(T, lambda o_T, points=points: points, photos=slice(1, 2), in_view=0.0,
+                                     sharpness=4000.0)  # nearly the hard extent
         assume(len(matched.o))
         loss[name] = found["bbox_regression"].item()
         assert name == "loose" or torch.allclose(matched.points, on_photo.expand(len(matched.o), -1, -1), atol=1e-9)
@@ -136,12 +138,11 @@ def test_points_on_the_outline_that_turn_have_no_box_loss_and_others_with_the_ri
 
 
 @pytest.mark.parametrize("angle", [-40.0, 0.0, 30.0])
-def test_the_loss_of_points_on_the_outline_falls_as_the_softmax_gets_sharper(angle, monkeypatch):
-    T, found = maps(angle)[1:2], []
-    for sharpness in (1.0, 4.0, 16.0, 64.0, 4000.0):
-        monkeypatch.setattr("test_labels.SHARP", sharpness)
-        on_view = geometry.transform(T[0], outline(0.6))
-        found.append(of_view(T, lambda o_T, points=on_view: points, photos=slice(1, 2))[0]["bbox_regression"].item())
+def test_the_loss_of_points_on_the_outline_falls_as_the_softmax_gets_sharper(angle):
+    T = maps(angle)[1:2]
+    on_view = geometry.transform(T[0], outline(0.6))
+    found = [of_view(T, lambda o_T: on_view, slice(1, 2), sharpness)[0]["bbox_regression"].item()
+             for sharpness in (1.0, 4.0, 16.0, 64.0, 4000.0)]
     assert found == sorted(found, reverse=True) and found[0] > 0.05 and found[-1] < 1e-3
 
 
@@ -191,11 +192,12 @@ def test_an_object_is_gone_where_too_little_of_it_is_in_view(share, kept):
 
 
 def test_fcos_trains_on_turned_copies_as_kaod_does():
-    """The pipeline's fcos-turned: each photo turned, ellipse boxes, T of the same range."""
+    """The pipeline's fcos-turned: as many photos turned, ellipse boxes, T of the same range."""
     fcos, kaod = (params.apply(PROFILE, MODELS[name]) for name in ("fcos-turned", "kaod"))
-    assert fcos.train.rotate == 1 and fcos.train.rotated_boxes == "ellipse" and fcos.model.head == "fcos"
+    assert fcos.train.rotate == kaod.keypoints.chance == 0.5
+    assert fcos.train.rotated_boxes == "ellipse" and fcos.model.head == "fcos"
     assert kaod.keypoints.labels == "turned" and not kaod.keypoints.kpl and kaod.train.rotate == 0
     assert (fcos.keypoints.angle, fcos.keypoints.shift) == (kaod.keypoints.angle, kaod.keypoints.shift)
     assert replace(fcos.train, rotate=0.0) == kaod.train
     paper = built(PROFILE, MODELS, "kaod-paper", 7, 8)[1].keypoints
-    assert paper.labels == "first" and paper.kpl and paper.hm
+    assert paper.labels == "first" and paper.kpl and paper.hm and paper.chance == 1

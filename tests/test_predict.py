@@ -1,13 +1,11 @@
 import re
-import runpy
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
 import torch
-from conftest import built, ring
+from conftest import as_command, built, ring
 from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
@@ -76,17 +74,6 @@ def test_a_photo_is_read_as_a_viewer_shows_it(tmp_path, photo):
     assert predict.read(tmp_path / "turned.png").shape == (3, 120, 100)
 
 
-@pytest.fixture
-def run(monkeypatch):
-    """The command in this process, which has torch at hand; for what it says when it ends badly."""
-    def go(*arguments):
-        monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments)])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*found in sys.modules")
-            runpy.run_module("kaod.predict", run_name="__main__")
-    return go
-
-
 def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoint, photo, tmp_path):
     folder = tmp_path / "photos" / "deeper"
     folder.mkdir(parents=True)
@@ -99,12 +86,12 @@ def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoi
                             capture_output=True, text=True)
     assert answer.returncode == 1 and "Traceback" not in answer.stderr, answer.stderr
     assert f"skipped {folder / 'broken.jpg'}: not a readable photo" in answer.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "000000000042.png", "other.png", "photo.png", "detections.json", "detections.csv"}
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {
+        "photos/deeper/000000000042.png", "photos/deeper/other.png", "photo.png", "detections.json", "detections.csv"}
     with Image.open(tmp_path / "out" / "photo.png") as picture:
         assert picture.size == (480, 400 + 26)  # and a legend
     rows = files.read_json(tmp_path / "out" / "detections.json")
-    assert {row["image_id"] for row in rows if row["file_name"] == "000000000042.png"} == {42}
+    assert {row["image_id"] for row in rows if row["file_name"] == "photos/deeper/000000000042.png"} == {42}
     assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == len(rows) + 1
     truth = COCO()
     truth.dataset = {"images": [{"id": each} for each in {row["image_id"] for row in rows}], "annotations": [],
@@ -117,8 +104,9 @@ def test_the_command_writes_pictures_json_and_csv_and_names_a_bad_photo(checkpoi
     assert rle.decode(rows[0]["segmentation"]).shape == (100, 120)
 
 
-def test_the_command_with_fcos_and_with_wrong_input(run, checkpoint, photo, tmp_path):
-    run(checkpoint("fcos"), photo, "--out", tmp_path / "out", "--least", 0)
+def test_the_command_with_fcos_and_with_wrong_input(monkeypatch, checkpoint, photo, tmp_path):
+    command = "kaod.predict", checkpoint("fcos"), photo, "--out", tmp_path / "out", "--least", 0
+    assert as_command(monkeypatch, *command) == ""
     row = files.read_json(tmp_path / "out" / "detections.json")[0]
     assert "keypoints" not in row and "segmentation" not in row and len(row["bbox"]) == 4
     (tmp_path / "file").touch()
@@ -127,23 +115,81 @@ def test_the_command_with_fcos_and_with_wrong_input(run, checkpoint, photo, tmp_
                                ((checkpoint(), photo, "--device", "gpu"), "device 'gpu' cannot be used here"),
                                ((checkpoint(), photo, "--out", tmp_path / "file" / "out"), "Not a directory"),
                                ((checkpoint(), photo, "--out", tmp_path), f"{photo} lies in the folder for results")):
-        with pytest.raises(SystemExit, match=f"^kaod.predict: .*{re.escape(message)}"):  # the exit code is then 1
-            run(*arguments)
+        assert re.match(f"kaod.predict: .*{re.escape(message)}", as_command(monkeypatch, "kaod.predict", *arguments))
 
 
-def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(run, checkpoint, photo, tmp_path):
-    paths = [tmp_path / "photos" / name for name in ("x/p.png", "y/p.png", "z/p-2.png", "z/2.png", "1.png", "y/1.png")]
+def test_no_photo_is_overwritten_and_each_has_its_own_picture_name_and_id(monkeypatch, checkpoint, photo, tmp_path):
+    names = ("x/p.png", "y/p.png", "z/p.gif", "z/p.png", "z/p.png.png", "z/2.png", "1.png", "y/1.png")
+    paths = [tmp_path / "photos" / name for name in names]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo.read_bytes())
-    run(checkpoint(), *paths, "--out", tmp_path / "out", "--least", 0)
-    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
-        "p.png", "p-2.png", "p-2-2.png", "2.png", "1.png", "1-2.png"}
-    rows = files.read_json(tmp_path / "out" / "detections.json")
+    out = tmp_path / "out"
+    again = tmp_path / "photos" / "x" / ".." / "x"
+    assert as_command(monkeypatch, "kaod.predict", checkpoint(), *paths, again, "--out", out, "--least", 0) == ""
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.png")} == {
+        "x/p.png", "y/p.png", "z/p.png", "z/p.png.png", "z/p.png.png.png", "z/2.png", "1.png", "y/1.png"}
+    rows = files.read_json(out / "detections.json")
     ids = {row["file_name"]: row["image_id"] for row in rows}
-    assert len(ids) == len(set(ids.values())) == 6 and ids["2.png"] == 2
-    assert set(ids) == {"p-2.png", "2.png", *(str(path) for path in paths if path.name in ("p.png", "1.png"))}
+    assert set(ids) == set(names) and len(set(ids.values())) == len(names) and ids["z/2.png"] == 2
     assert all(path.read_bytes() == photo.read_bytes() for path in paths)
+
+
+def test_a_folder_gives_every_kind_that_pillow_reads_and_the_rest_is_named(monkeypatch, checkpoint, photo, tmp_path,
+                                                                         capsys):
+    image, folder = Image.open(photo).convert("RGB"), tmp_path / "photos"
+    (folder / "deeper").mkdir(parents=True)
+    names = ("a.jfif", "b.JFIF", "c.jpe", "deeper/d.mpo", "e.Png")
+    for name in names:
+        image.save(folder / name, "PNG" if name.endswith("Png") else "JPEG")
+    for name in ("q.heic", "deeper/a.xml", "notes.txt", "Thumbs"):
+        (folder / name).write_text("?")
+    (folder / "link").symlink_to(folder)
+    command = "kaod.predict", checkpoint(), folder, "--out", tmp_path / "out", "--least", 0
+    assert as_command(monkeypatch, *command) == "1"
+    assert {row["file_name"] for row in files.read_json(tmp_path / "out" / "detections.json")} == set(names)
+    *_, link, heic, rest = capsys.readouterr().err.strip().splitlines()
+    assert link == f"skipped {folder / 'link'}: a folder that cannot be read, or a link to one"
+    assert heic == f"skipped {folder / 'q.heic'}: a kind of picture that Pillow cannot read"
+    assert rest == "not looked at: 3 files of other kinds (.txt, .xml, Thumbs)"
+
+
+def test_a_folder_that_cannot_be_read_is_named(photo, monkeypatch):
+    scandir, closed = predict.os.scandir, photo.parent / "closed"
+    closed.mkdir()
+
+    def forbidden(path):
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(predict.os, "scandir", forbidden)
+    found, others = predict.find([str(photo.parent)])
+    assert found == [photo] and others == [closed]
+    assert predict.left_out(closed) == f"{closed}: a folder that cannot be read, or a link to one"
+    with pytest.raises(ValueError, match="closed: no photos in this folder that can be read"):
+        predict.find([str(closed)])
+
+
+def test_thin_photos_are_searched_and_what_fails_takes_nothing_else_along(checkpoint, tmp_path, monkeypatch, capsys):
+    sizes = {"a": (2, 400), "b": (1, 3000), "c": (3000, 1), "d": (1, 1), "e": (50, 40)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, "grey").save(tmp_path / f"{name}.png")
+    best = predict.photos.best
+
+    def without_memory(found, *given):
+        if found["masks"].shape[1:] == (40, 50):
+            raise RuntimeError("not enough memory: you tried to allocate 9 bytes\nand more")
+        return best(found, *given)
+
+    monkeypatch.setattr(predict.photos, "best", without_memory)
+    paths = [tmp_path / f"{name}.png" for name in sizes]
+    assert as_command(monkeypatch, "kaod.predict", checkpoint(), *paths, "--out", tmp_path / "out", "--least", 0) == "1"
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1] == f"skipped {tmp_path / 'e.png'}: not enough memory: you tried to allocate 9 bytes"
+    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {*"abcd"}
+    rows = files.read_json(tmp_path / "out" / "detections.json")
+    assert {row["file_name"] for row in rows} == {f"{name}.png" for name in "abcd"}
 
 
 def test_background_is_no_detection(checkpoint, photo):

@@ -56,7 +56,8 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
         url = archive["url"] if mirror is None else f"{mirror.rstrip('/')}/{path.name}"
         if not path.exists() or files.digest(path) != archive["md5"]:
             fetch(url, path, archive["md5"], archive["size"])
-        unpack(path, profile.folder, archive.get("strip", ""))
+        with files.writing(profile.folder):
+            unpack(path, profile.folder, archive.get("strip", ""))
         marker.touch()
         path.unlink()
 
@@ -203,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, FileNotFoundError)
+    command(main)

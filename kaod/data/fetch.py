@@ -75,7 +75,8 @@ def _continue(url: str, part: Path, size: int) -> None:
                 total=size, initial=have if resumed else 0, unit="B", unit_scale=True, desc=part.stem,
                 disable=None) as bar:
             while chunk := answer.read1(CHUNK):
-                file.write(chunk)
+                with files.writing(part):
+                    file.write(chunk)
                 bar.update(len(chunk))
         if answer.length or size_of(part) < size:  # closed before Content-Length was reached, or without one
             raise OSError("the connection was cut")

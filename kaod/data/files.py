@@ -1,26 +1,53 @@
 """Reading and writing files so that nothing is ever half written."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pandas
 
 
-def write_bytes(path, data: bytes) -> None:
-    """Writes to a temporary name in the same folder, then renames: a reader sees the old file or the new."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+@contextlib.contextmanager
+def writing(path):
+    """Gives an OSError of what is done here this path: that of a full disk has none."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def write_bytes(path, data: bytes) -> None:
+    """Writes to a temporary name in the same folder, then renames: a reader sees the old file or the new. Raises
+    OSError that names the path."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole(folder: Path):
+    """A new folder to write in, which takes the place of `folder` at the end. Where that is not reached, it goes, and
+    `folder` is as it was."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        new = Path(temporary) / folder.name
+        new.mkdir()
+        yield new
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
 
 
 def write_json(path, value) -> None:

@@ -1,5 +1,6 @@
 """A photo with its objects, and what may be wrong with one."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,14 @@ class DataSet:
     classes: list[str]
     category_ids: list[int]
     samples: list[Sample]
+
+
+def below(paths) -> tuple[Path, list[Path]]:
+    """The folder that holds all of these files, and each one's path from there: what tells photos apart, where a name
+    alone does not."""
+    whole = [os.path.abspath(path) for path in paths]
+    folder = os.path.commonpath(map(os.path.dirname, whole))
+    return Path(folder), [Path(os.path.relpath(path, folder)) for path in whole]
 
 
 def fault(faults: list[str] | None, message: str) -> None:

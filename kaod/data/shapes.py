@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from ..geometry import polygon
-from . import coco
+from . import coco, files
 from .samples import DataSet, Sample
 
 SCALE = 3  # drawn larger, then reduced: smooth edges
@@ -134,5 +134,6 @@ def write(folder, settings, sets: list[str]) -> None:
             rows = [(box.astype(float).round(2), label, False, [points.round(2)])
                     for box, label, points in zip(ends, labels, outlines)]
             samples.append(Sample.of(photos / f"{number}{index:05d}.jpg", image.size, rows, id=index + 1))
-            image.save(samples[-1].path, quality=95)
+            with files.writing(samples[-1].path):
+                image.save(samples[-1].path, quality=95)
         coco.write(Path(folder, name), DataSet(classes, list(range(1, len(classes) + 1)), samples), photos)

@@ -62,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, FileNotFoundError)
+    command(main)

@@ -16,7 +16,6 @@ frame is ignored.
 """
 
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,10 +132,10 @@ def test_set(profile: params.Profile, kind: str) -> datasets.DataSet:
     return coco.load(warped / f"{kind}.json", warped / kind.removesuffix("-ellipse"))
 
 
-def write(profile: params.Profile, kind: str) -> None:
-    """One warped copy of all test sets of the profile; of the sweep, the first photos of each. "rt-ellipse" takes the
-    photos that "rt" has written."""
-    settings, warped, shape = profile.warp, profile.runs / "warped", kind.removesuffix("-ellipse")
+def write(profile: params.Profile, kind: str, warped: Path) -> None:
+    """One warped copy of all test sets of the profile, in the folder `warped`; of the sweep, the first photos of each.
+    "rt-ellipse" takes the photos that "rt" has written."""
+    settings, shape = profile.warp, kind.removesuffix("-ellipse")
     photos = warped / shape
     count = settings.sweep if kind.startswith("turn") else None
     samples, maps = [], {}
@@ -150,22 +149,24 @@ def write(profile: params.Profile, kind: str) -> None:
             samples.append(replace(moved, path=photos / f"{len(samples) + 1:06}-{Path(sample.path).stem}.jpg"))
             maps[str(sample.id)] = T.tolist()
             if kind == shape:
-                warp_image(sample.image(), T, size).save(samples[-1].path, quality=95)
+                image = warp_image(sample.image(), T, size)
+                with files.writing(samples[-1].path):
+                    image.save(samples[-1].path, quality=95)
     files.write_json(photos / "maps.json", maps)
     coco.write(warped / f"{kind}.json", replace(dataset, samples=samples), photos)
 
 
 def main() -> None:
     profile, _ = params.load()
-    shutil.rmtree(profile.runs / "warped", ignore_errors=True)
     upright = test_set(profile, "st")
-    coco.write(profile.runs / "warped" / "st.json", upright, profile.data)
-    for kind in [*KINDS, *(map(turned, ANGLES) if profile.warp.sweep else ())]:
-        write(profile, kind)
-    if any(not parts and not ignored for sample in upright.samples
-           for parts, ignored in zip(sample.polygons, sample.ignore)):
-        write(profile, "rt-ellipse")
+    with files.whole(profile.runs / "warped") as warped:
+        coco.write(warped / "st.json", upright, profile.data)
+        for kind in [*KINDS, *(map(turned, ANGLES) if profile.warp.sweep else ())]:
+            write(profile, kind, warped)
+        if any(not parts and not ignored for sample in upright.samples
+               for parts, ignored in zip(sample.polygons, sample.ignore)):
+            write(profile, "rt-ellipse", warped)
 
 
 if __name__ == "__main__":
-    command(main, ValueError, FileNotFoundError)
+    command(main)

@@ -53,7 +53,7 @@ def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict]
     It is measured alike for all models, however they were trained: on objects, with a reflected border.
     """
     images, targets = detector.transform(images, targets)
-    sizes = model.photo_sizes(images)
+    sizes = geometry.photo_sizes(images)
     T = geometry.rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
     views = detector.views(images, T, "reflect")
     _, matched = detector.matched_losses(targets, views.first, views)
@@ -191,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, RuntimeError, FileNotFoundError)
+    command(main, RuntimeError)

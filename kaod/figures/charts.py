@@ -26,7 +26,7 @@ MODELS = {  # colour, marker and dashes of each model, the same in all figures
     "kpl-hm": ("#E69F00", "D", "-"), "kaod-paper": ("#E69F00", "D", "-"),  # the grid's name, and the pipeline's
     "kaod": ("#009E73", "D", "-"),
     "kpl-hm-k8": ("#E69F00", "o", ":"), "kpl-hm-k32": ("#E69F00", "s", "--"),
-    "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":"), "supervised": ("#D55E00", "*", "-.")}
+    "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":")}
 
 SHAPES = {  # the columns of each table of shapes
     "IoU with the outline": {

@@ -128,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError, papermill.PapermillExecutionError)
+    command(main, papermill.PapermillExecutionError)

@@ -5,7 +5,6 @@ left it. The pages have JupyterLab's look, by nbconvert; what its template would
 """
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -47,11 +46,11 @@ def gather(paths: list[Path], target: Path, name: str) -> None:
         pages[stem].metadata["title"] = title
     index = nbformat.v4.new_notebook(metadata={"title": "kaod: the report"}, cells=[
         nbformat.v4.new_markdown_cell("\n\n".join(lines), id="index")])
-    shutil.rmtree(target, ignore_errors=True)
-    for stem, notebook in {**pages, "index": index}.items():
-        page, _ = exporter.from_notebook_node(notebook)
-        links = rf'href="({"|".join(map(re.escape, pages))})\.ipynb"'  # to notebooks: to their pages
-        files.write_bytes(target / f"{stem}.html", re.sub(links, r'href="\1.html"', page).encode())
+    with files.whole(target) as folder:
+        for stem, notebook in {**pages, "index": index}.items():
+            page, _ = exporter.from_notebook_node(notebook)
+            links = rf'href="({"|".join(map(re.escape, pages))})\.ipynb"'  # to notebooks: to their pages
+            files.write_bytes(folder / f"{stem}.html", re.sub(links, r'href="\1.html"', page).encode())
 
 
 def main() -> None:
@@ -61,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, ValueError)
+    command(main)

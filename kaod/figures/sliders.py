@@ -27,7 +27,7 @@ def checkpoints(profile: params.Profile) -> dict[str, Path]:
 
 def paths(profile: params.Profile, own: str | None = None) -> list[Path]:
     """The profile's test photos; or one's own: a file, a folder, or a pattern."""
-    return predict.find([own]) if own else [
+    return predict.find([own])[0] if own else [
         Path(sample.path) for sample in datasets.load(profile, profile.test_sets).samples]
 
 
@@ -68,7 +68,7 @@ def panel(models: dict[str, Path], paths: list[Path], first: int = 0, angle: flo
     picture, said = ipywidgets.Image(format="jpeg", layout={"max_width": "100%"}), ipywidgets.Label()
 
     def draw(model: str, photo: int, **moves) -> None:
-        said.value = paths[photo].name
+        said.value = str(paths[photo])
         try:
             picture.value = frame(models[model], paths[photo], **moves)
         except (ValueError, OSError) as error:  # a photo or checkpoint that cannot be read; the others can

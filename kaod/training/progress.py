@@ -8,6 +8,9 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from ..data import files
+from ..data.samples import below
+
 LINES = 30  # seconds between two of them, where there is no bar
 
 
@@ -39,10 +42,11 @@ class Progress:
         self.done, self.photos = self.done + 1, self.photos + photos
         if self.writer:
             memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-            for name, value in (row | {"images_per_second": photos / seconds, "data_wait": self.now_waited / seconds,
-                                       "gpu_mib": memory >> 20}).items():
-                self.writer.add_scalar(name, value, row["step"])
-            self.writer.flush()
+            with files.writing(self.writer.log_dir):
+                for name, value in (row | {"images_per_second": photos / seconds, "gpu_mib": memory >> 20,
+                                           "data_wait": self.now_waited / seconds}).items():
+                    self.writer.add_scalar(name, value, row["step"])
+                self.writer.flush()
         share = self.waited / (now - self.began) if now > self.began else 0
         self.bar.set_postfix({"loss": f"{row['loss']:.3f}", "waiting": f"{share:.0%}"}, refresh=False)
         self.bar.update()
@@ -72,5 +76,6 @@ def check_finite(step: int, row: dict[str, float], samples: list) -> None:
     for key, words in (("loss", "the loss"), ("gradient_norm", "the gradient's norm")):
         if not math.isfinite(row[key]):
             terms = {name: value for name, value in row.items() if name not in ("loss", "gradient_norm")}
-            names = ", ".join(sample.path.name for sample in samples)
-            raise ValueError(f"step {step}: {words} is {row[key]}: {terms}; photos: {names}")
+            folder, names = below([sample.path for sample in samples])
+            raise ValueError(f"step {step}: {words} is {row[key]}: {terms}; photos: {', '.join(map(str, names))} in "
+                             f"{folder}")

@@ -3,9 +3,7 @@ import hashlib
 import http.server
 import io
 import re
-import runpy
 import stat
-import sys
 import tarfile
 import threading
 import zipfile
@@ -13,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from conftest import as_command
 from layouts import write_coco, write_voc
 from PIL import Image
 
@@ -505,17 +504,6 @@ def settle(repository, profile: str, **settings) -> None:
     path.write_text(yaml.safe_dump(content | {"profile": profile, profile: content[profile] | settings}))
 
 
-def command(monkeypatch, *given) -> str:
-    """`python -m kaod.data.download`: what it says when it ends with exit code 1; "" after a success."""
-    monkeypatch.setattr(sys, "argv", ["kaod.data.download", *given])
-    try:
-        runpy.run_module("kaod.data.download", run_name="__main__")
-    except SystemExit as stop:
-        assert isinstance(stop.code, str)  # for which Python prints it and exits with 1
-        return stop.code
-    return ""
-
-
 def edit(path, old: str, new: str) -> None:
     content, count = re.subn(old, new, path.read_text(), count=1)
     assert count == 1
@@ -539,7 +527,6 @@ VOC_FAULTS = {  # what happens to the photo p.jpg and its annotation p.xml, and 
                    r"p\.jpg: 20×30 pixels, but its annotation says 128×128")}
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 @pytest.mark.parametrize("fault", VOC_FAULTS)
 def test_the_user_reads_what_is_wrong_with_voc_data(repository, own, monkeypatch, fault):
     folder = own.data / "t"
@@ -547,13 +534,14 @@ def test_the_user_reads_what_is_wrong_with_voc_data(repository, own, monkeypatch
     damage, line = VOC_FAULTS[fault]
     damage(folder / "JPEGImages" / f"{stem}.jpg", folder / "Annotations" / f"{stem}.xml")
     settle(repository, "voc", root=own.root, train_sets=own.train_sets, test_sets=own.test_sets)
-    first, *rest = command(monkeypatch).splitlines()
+    first, *rest = as_command(monkeypatch, "kaod.data.download").splitlines()
     assert first == (f"kaod.data.download: {own.data}: 1 faults in the data (voc.skip_bad: true in params.yaml would "
                      "leave them out):")
     assert len(rest) == 1 and re.fullmatch(f"{folder}/(JPEGImages|Annotations)/{line.replace('p', stem, 1)}", rest[0])
     assert not (own.folder / "manifest.json").exists()
     settle(repository, "voc", root=own.root, train_sets=own.train_sets, test_sets=own.test_sets, skip_bad=True)
-    assert command(monkeypatch) == "" and files.read_json(own.folder / "manifest.json")["faults"] == rest
+    assert as_command(monkeypatch, "kaod.data.download") == ""
+    assert files.read_json(own.folder / "manifest.json")["faults"] == rest
 
 
 COCO_FAULTS = {
@@ -572,7 +560,6 @@ COCO_FAULTS = {
                    "20×30 pixels, but its annotation says 128×128")}
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 @pytest.mark.parametrize("fault", [*COCO_FAULTS, "broken JSON", "missing JSON"])
 def test_the_user_reads_what_is_wrong_with_coco_data(tmp_path, repository, drawn, monkeypatch, fault):
     samples, classes = drawn
@@ -584,24 +571,24 @@ def test_the_user_reads_what_is_wrong_with_coco_data(tmp_path, repository, drawn
     path = root / names[1]
     if fault == "broken JSON":
         path.write_text(path.read_text()[:-20])
-        assert re.fullmatch(rf"kaod\.data\.download: {path}: not valid JSON \(.*\)", command(monkeypatch))
+        assert re.fullmatch(rf"kaod\.data\.download: {path}: not valid JSON \(.*\)",
+                            as_command(monkeypatch, "kaod.data.download"))
         return
     if fault == "missing JSON":
         path.unlink()
         assert re.fullmatch(rf"kaod\.data\.download: {path}: no such file; .* annotations of the photos in {root}/b",
-                            command(monkeypatch))
+                            as_command(monkeypatch, "kaod.data.download"))
         return
     content = files.read_json(path)
     photo = root / "b" / content["images"][0]["file_name"]
     damage, line = COCO_FAULTS[fault]
     damage(photo, content["annotations"][0])
     files.write_json(path, content)
-    first, *rest = command(monkeypatch).splitlines()
+    first, *rest = as_command(monkeypatch, "kaod.data.download").splitlines()
     assert first.startswith(f"kaod.data.download: {root}: 1 faults in the data (coco.skip_bad: true in params.yaml")
     assert len(rest) == 1 and re.fullmatch(f"({path}|{photo}): {line}", rest[0])
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_a_mirror_is_named_on_the_command_line(server, tmp_path, repository, own, monkeypatch):
     url, _, handler = server
     body = archive(tmp_path / "b.tar", {f"top/{path.relative_to(own.data)}": content
@@ -612,7 +599,7 @@ def test_a_mirror_is_named_on_the_command_line(server, tmp_path, repository, own
         {"url": "http://127.0.0.1:9/b.tar", "md5": hashlib.md5(body).hexdigest(), "size": len(body), "strip": "top"}]}))
     settle(repository, "voc", train_sets=own.train_sets, test_sets=own.test_sets)
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    assert command(monkeypatch, "--mirror", "file:///copy") == (
+    assert as_command(monkeypatch, "kaod.data.download", "--mirror", "file:///copy") == (
         "kaod.data.download: file:///copy/b.tar: expected a URL that starts with http:// or https://")
-    assert command(monkeypatch, "--mirror", url.replace("/a.tar", "/copy/")) == ""
+    assert as_command(monkeypatch, "kaod.data.download", "--mirror", url.replace("/a.tar", "/copy/")) == ""
     assert len(handler.asked) == 1 and files.read_json(own.folder / "manifest.json")["sets"]["t/test"]["photos"] == 4

@@ -1,9 +1,9 @@
-import runpy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
+from conftest import as_command
 from layouts import read_coco, write_voc
 from PIL import Image
 
@@ -123,9 +123,6 @@ def test_nuclei_have_more_vertices(shared):
     assert medians == {"train": 28, "val": 27}
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
-def test_a_missing_manifest_is_one_line(repository):
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("kaod.data.vertices", run_name="__main__")
-    assert stop.value.code.startswith(
+def test_a_missing_manifest_is_one_line(repository, monkeypatch):
+    assert as_command(monkeypatch, "kaod.data.vertices").startswith(
         f"kaod.data.vertices: {repository}/datasets/shapes/sets/annotations-instances_train.json: no such file")

@@ -1,11 +1,10 @@
-import runpy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
 import torch
-from conftest import sample
+from conftest import as_command, sample
 from layouts import read_coco, write_coco, write_voc
 from PIL import Image
 
@@ -177,11 +176,8 @@ def test_a_crowd_that_left_takes_its_mask_along():
     assert moved.labels.tolist() == [1] and moved.crowds == {} and not moved.ignore.any()
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
-def test_a_missing_manifest_is_one_line(repository):
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("kaod.data.warp", run_name="__main__")
-    assert stop.value.code.startswith(
+def test_a_missing_manifest_is_one_line(repository, monkeypatch):
+    assert as_command(monkeypatch, "kaod.data.warp").startswith(
         f"kaod.data.warp: {repository}/datasets/shapes/sets/annotations-instances_test.json: no such file")
 
 
@@ -220,7 +216,7 @@ def test_warped_sets_are_the_same_bytes_each_time(users, drawn, layout):
     for kind in ("rt", "cr", "tr", "turn+75"):
         digests = []
         for _ in range(2):
-            warp.write(profile, kind)
+            warp.write(profile, kind, profile.runs / "warped")
             root = profile.runs / "warped"
             digests.append({path.relative_to(root): files.digest(path) for path in root.rglob(f"{kind}*/*.*")}
                            | {kind: files.digest(root / f"{kind}.json")})
@@ -239,7 +235,7 @@ def test_warped_sets_are_the_same_bytes_each_time(users, drawn, layout):
 def test_each_photo_and_each_seed_has_maps_of_its_own(users):
     profile, maps = users("coco"), []
     for seed in (0, 1):
-        warp.write(replace(profile, warp=replace(SETTINGS, seed=seed)), "rt")
+        warp.write(replace(profile, warp=replace(SETTINGS, seed=seed)), "rt", profile.runs / "warped")
         maps += files.read_json(profile.runs / "warped" / "rt" / "maps.json").values()
     assert len({str(each) for each in maps}) == 16
 
@@ -277,8 +273,10 @@ def test_photos_of_one_name_keep_apart(tmp_path, drawn, repository):
     profile = replace(params.load("tiny")[0], root=str(root), train_sets=[name], test_sets=[name], draw=None,
                       warp=replace(SETTINGS, angle=0.0, shift=0.0))
     download.check(profile)
-    warp.write(profile, "tr")
+    warp.write(profile, "tr", profile.runs / "warped")
     again = warp.test_set(profile, "tr").samples
     assert [each.id for each in again] == [each.id for each in twins]
+    assert files.read_json(profile.runs / "warped/tr/maps.json").keys() == {str(each.id) for each in twins}
+    assert len({each.path for each in again}) == len({each.path for each in warp.test_set(profile, "st").samples}) == 8
     for old, new in zip(samples, again):
         assert np.abs(np.asarray(new.image(), float) - np.asarray(old.image(), float)).mean() < 10

@@ -55,9 +55,12 @@ def test_each_model_has_the_switches_that_its_name_says():
 
 def test_a_broken_grid_is_named(repository, monkeypatch):
     monkeypatch.setattr(grid, "ROOT", repository)
-    for text in ("models: 3", "other: {}", "common: {}\nmodels: {a: {train: {step: 1}}}", "common: 3\nmodels: {a: {}}"):
+    for text, key in (("models: 3", "common"), ("other: {}", "common"), ("common: {}", "models"),
+                      ("common: {}\nmodels: {a: {train: {step: 1}}}", r"models\.a\.train\.step: unknown"),
+                      ("common: {train: {step: 1}}\nmodels: {a: {}}", r"common\.train\.step: unknown"),
+                      ("common: 3\nmodels: {a: {}}", "common: expected"), ("- common", "common"), ("3", "common")):
         files.write_bytes(repository / "experiments" / "grid.yaml", text.encode())
-        with pytest.raises(ValueError, match="grid.yaml"):
+        with pytest.raises(ValueError, match=rf"grid\.yaml: .*{key}"):
             grid.load()
 
 

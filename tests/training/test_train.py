@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from conftest import built
+from conftest import built, sample
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -35,10 +35,11 @@ def run(tiny, drawn, repository):
 WHOLE = {}
 
 
-@pytest.fixture
-def whole(run):
+def whole(run, name: str = "kaod"):
     """A run of the usual settings that nothing interrupts, as it is compared with others: trained once for them all."""
-    return lambda name="kaod": WHOLE[name] if name in WHOLE else WHOLE.setdefault(name, run(name=name))
+    if name not in WHOLE:
+        WHOLE[name] = run(name=name)
+    return WHOLE[name]
 
 
 def saved(scratch) -> list[str]:
@@ -110,8 +111,8 @@ def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
 
 
 @pytest.mark.parametrize("name", ["fcos", "kaod", "kaod-paper"])
-def test_the_same_run_gives_the_same_bits(run, whole, name):
-    first, log = whole(name)
+def test_the_same_run_gives_the_same_bits(run, name):
+    first, log = whole(run, name)
     second, again = run(name=name)
     assert same(first, second) and log == again and [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
     assert not same(first, run(name=name, seed=1)[0])
@@ -123,8 +124,8 @@ def test_turned_copies_train(run):
 
 
 @pytest.mark.parametrize("name, stop", [("kaod", 1), ("kaod-paper", 3), ("kaod", 5)])
-def test_an_interrupted_run_ends_as_a_whole_one(run, whole, tmp_path, monkeypatch, name, stop):
-    uninterrupted, log = whole(name)
+def test_an_interrupted_run_ends_as_a_whole_one(run, tmp_path, monkeypatch, name, stop):
+    uninterrupted, log = whole(run, name)
     scratch = tmp_path / "scratch"
     calls = []
 
@@ -171,10 +172,10 @@ def test_a_checkpoint_of_other_settings_is_moved_aside(run, tmp_path, capsys):
     assert "moved aside to scratch.old-2" in capsys.readouterr().out and saved(tmp_path / "scratch.old-1")
 
 
-def test_a_run_goes_on_with_other_workers_and_saved_as_often_as_one_likes(run, whole, tmp_path, capsys):
+def test_a_run_goes_on_with_other_workers_and_saved_as_often_as_one_likes(run, tmp_path, capsys):
     run(tmp_path / "scratch")
     resumed, _ = run(tmp_path / "scratch", workers=1, save_every=5)
-    assert "going on from step 4 " in capsys.readouterr().out and same(whole()[0], resumed)
+    assert "going on from step 4 " in capsys.readouterr().out and same(whole(run)[0], resumed)
 
 
 def test_a_weight_that_is_not_a_number_is_named_by_the_losses_it_spoils(run, monkeypatch):
@@ -341,11 +342,11 @@ def test_channels_last_changes_nothing_but_rounding(run):
     assert_rounding_alone(run(channels_last=True, **STILL)[1], run(**STILL)[1])
 
 
-def test_workers_bring_the_same_photos(run, whole):
-    assert run(workers=2)[1] == whole()[1]
+def test_workers_bring_the_same_photos(run):
+    assert run(workers=2)[1] == whole(run)[1]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(run, whole, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_checkpoint_whole(run, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     original = files.os.fsync
     saves = []
@@ -361,7 +362,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(run, whole, tmp_path, monk
         run(scratch)
     monkeypatch.setattr(files.os, "fsync", original)
     assert sorted(path.name for path in scratch.iterdir()) == ["step-0000002.pt", "tensorboard"]
-    assert same(whole()[0], run(scratch)[0])
+    assert same(whole(run)[0], run(scratch)[0])
 
 
 def test_a_gradient_that_is_not_finite_stops(run, monkeypatch):
@@ -375,6 +376,12 @@ def test_a_gradient_that_is_not_finite_stops(run, monkeypatch):
     monkeypatch.setattr(model.KAOD, "forward", steep)
     with pytest.raises(ValueError, match=r"step 0: the gradient's norm is nan: \{.*'steep': 0.0.*\}; photos: 0000"):
         run()
+
+
+def test_photos_of_one_name_are_told_apart_where_a_loss_is_not_finite():
+    twins = [sample([], [], path=f"/data/{camera}/000001.jpg") for camera in ("cam0", "cam1")]
+    with pytest.raises(ValueError, match="; photos: cam0/000001.jpg, cam1/000001.jpg in /data$"):
+        progress.check_finite(0, {"loss": float("nan")}, twins)
 
 
 @pytest.fixture
@@ -397,8 +404,8 @@ def test_a_second_signal_acts_at_once_but_not_one_that_a_launcher_passes_on(monk
 
 
 @pytest.mark.parametrize("number", [train.signal.SIGTERM, train.signal.SIGINT])
-def test_a_signal_ends_the_step_saves_and_stops(run, whole, tmp_path, monkeypatch, capsys, number):
-    uninterrupted, log = whole()
+def test_a_signal_ends_the_step_saves_and_stops(run, tmp_path, monkeypatch, capsys, number):
+    uninterrupted, log = whole(run)
     scratch = tmp_path / "scratch"
     original = train.learning_rate
     usual = train.signal.getsignal(number)
