@@ -121,6 +121,7 @@ class Profile:
     name: str
     layout: Literal["voc", "coco"]
     root: str | None
+    photos: str | None
     skip_bad: Switch
     train_sets: Names
     test_sets: Names

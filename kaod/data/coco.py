@@ -1,8 +1,7 @@
 """COCO JSON: a user's files, and the one format that all stages read and write.
 
-A user's set is named annotations/instances_NAME.json, with its photos in NAME/. What the stages write has one key
-more: `difficult`, 1 for an object that counts neither way and is no crowd's mask. Such an object is also `iscrowd`, so
-that pycocotools ignores it.
+What the stages write has one key more: `difficult`, 1 for an object that counts neither way and is no crowd's mask.
+Such an object is also `iscrowd`, so that pycocotools ignores it.
 """
 
 import json
@@ -15,65 +14,93 @@ import shapely
 from pycocotools import mask as rle
 
 from ..geometry import polygon, trace
-from . import files
+from . import fields, files
 from .samples import DataSet, Sample, check_box, fault
 
-IMAGE = {"file_name": str, "width": (int, float), "height": (int, float)}
-FORM = {"images": {"id": (int, str)}, "annotations": {}, "categories": {"id": int, "name": str}}
+LISTS = ("images", "annotations", "categories")
+SIDE = "a whole number of pixels, at least 1"
 
 
-def photo_folder(root: Path, name: str) -> Path:
-    """The folder of a set's photos: annotations/instances_NAME.json → NAME/."""
+def photo_folder(root: Path, name: str, photos: str | None = None) -> Path:
+    """The folder that the file names of the set `name` start from.
+
+    annotations/instances_NAME.json has its photos in NAME/, beside annotations/, or in `photos` there. A file of
+    another name, in no annotations/, lies beside them.
+    """
+    folder = Path(name).parent
+    beside = folder.parent if folder.name == "annotations" else folder
     found = re.fullmatch(r"instances_(.+)\.json", Path(name).name)
-    if not found:
-        raise ValueError(f"{name}: a set of the COCO layout is named annotations/instances_NAME.json, "
-                         "with its photos in NAME/")
-    return root / found[1]
+    if not photos and not found and beside != folder:
+        raise ValueError(f"{name}: expected annotations/instances_NAME.json, with its photos in NAME/; or their folder "
+                         "as `photos` in params.yaml")
+    return root / beside / (photos or (found[1] if found else ""))
 
 
 def parse(path: Path) -> dict:
-    """A file's content, the form of its images and categories checked. Raises ValueError that names the file."""
+    """A file's content: three lists of objects, the ids and names of its categories checked. Raises ValueError that
+    names the file."""
     content = files.read_json(path)
-    for key, form in FORM.items():
+    for key in LISTS:
         items = content.get(key) if isinstance(content, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise ValueError(f"{path}: not a COCO annotation file (expected lists of images, annotations, categories)")
-        for item in items:
-            wrong = [name for name, kind in form.items() if not isinstance(item.get(name), kind)]
-            if wrong:
-                raise ValueError(f"{path}: an entry of its {key} is broken: {wrong[0]} is {item.get(wrong[0])!r} in "
-                                 f"{item}")
+            raise ValueError(f"{path}: not a COCO annotation file ({key}: expected a list of objects)")
+    for place, item in enumerate(content["categories"], 1):
+        try:
+            item |= {"id": fields.whole(item.get("id"), "id"), "name": fields.text(item.get("name"), "name")}
+        except ValueError as error:
+            raise ValueError(f"{path}: {entry('category', item, place)}: {error}") from None
     return content
+
+
+def entry(kind: str, item: dict, place: int) -> str:
+    """How a message calls an entry of a file: by its id, or by its place where it has none."""
+    return f"{kind} {place if item.get('id') is None else item['id']}"
 
 
 def categories(root: Path, *names: str) -> list[dict]:
     """[{"id", "name"}] of the sets together, by id. Raises ValueError where they do not agree on an id's name, or use
-    a name twice."""
+    a name twice.
+
+    The root of a tree of classes, as Roboflow writes one, is no class: it is what others name as their supercategory,
+    and has no object.
+    """
     found: dict[int, str] = {}
+    roots, used = [], set()
     for name in names:
         if not (root / name).is_file():
             raise ValueError(f"{root / name}: no such file; in the COCO layout at {root} it has the annotations of the "
                              f"photos in {photo_folder(root, name)}")
-        for item in parse(root / name)["categories"]:
+        content = parse(root / name)
+        for item in content["categories"]:
             if found.setdefault(item["id"], item["name"]) != item["name"]:
                 raise ValueError(f"{root / name}: category {item['id']} is {item['name']!r}, but elsewhere "
                                  f"{found[item['id']]!r}")
+            if item.get("supercategory") != item["name"]:
+                roots.append(item.get("supercategory"))
         for kind in found.values():
             if list(found.values()).count(kind) > 1:
                 raise ValueError(f"{root / name}: more than one category is called {kind!r}")
-    return [{"id": number, "name": found[number]} for number in sorted(found)]
+        used |= {str(item.get("category_id")) for item in content["annotations"]}
+    return [{"id": number, "name": found[number]} for number in sorted(found)
+            if found[number] not in roots or str(number) in used]
 
 
 def decode(segmentation: dict, size: tuple[int, int]) -> np.ndarray:
     """COCO's run-length mask of a photo of `size` (w, h): (h, w), bool. Raises ValueError if it is not one."""
     counts, (width, height) = segmentation.get("counts"), size
-    if segmentation.get("size") != [height, width]:
-        raise ValueError(f"its run-length mask has the size {segmentation.get('size')}, its photo [{height}, {width}]")
+    if fields.numbers(segmentation.get("size"), "segmentation.size").tolist() != [height, width]:
+        raise ValueError(f"its run-length mask has the size {segmentation['size']}, its photo [{height}, {width}]")
     if isinstance(counts, list):
-        if min(counts, default=0) < 0 or sum(counts) != width * height:
+        runs = fields.numbers(counts, "segmentation.counts")
+        if (runs < 0).any() or (runs % 1).any() or runs.sum() != width * height:
             raise ValueError(f"the counts of its run-length mask do not sum up to {width * height:,} pixels")
-        segmentation = rle.frPyObjects(segmentation, height, width)
-    return rle.decode(segmentation).astype(bool)
+        segmentation = rle.frPyObjects({"size": [height, width], "counts": runs.astype(int).tolist()}, height, width)
+    elif not isinstance(counts, str):
+        raise fields.wrong("segmentation.counts", counts, "a list of run lengths, or those as pycocotools writes them")
+    try:
+        return rle.decode(segmentation | {"size": [height, width]}).astype(bool)
+    except ValueError as error:
+        raise ValueError(f"the counts of its run-length mask cannot be read ({error})") from None
 
 
 def encode(mask: np.ndarray) -> dict:
@@ -95,52 +122,91 @@ def outlines(item: dict, size: tuple[int, int]) -> list[np.ndarray]:
     segmentation = item.get("segmentation")
     if isinstance(segmentation, dict):
         mask = decode(segmentation, size)
-        return [] if item.get("iscrowd", 0) else rings(trace(mask))
-    parts = [np.array(part, np.float64) for part in segmentation or []]
-    if not all(part.ndim == 1 and len(part) % 2 == 0 and np.isfinite(part).all() for part in parts):
+        return [] if fields.flag(item.get("iscrowd"), "iscrowd") else rings(trace(mask))
+    if not isinstance(segmentation or [], list):
+        raise fields.wrong("segmentation", segmentation, "a list of polygons, or a run-length mask")
+    try:
+        parts = [fields.numbers(part, "segmentation") for part in segmentation or []]
+    except ValueError:
+        parts = [np.zeros(1)]
+    if any(len(part) % 2 for part in parts):
         raise ValueError("a polygon of its segmentation is not a list of an even number of finite coordinates")
     return [part.reshape(-1, 2) for part in parts]
+
+
+def read_object(item: dict, size: tuple[int, int], labels: dict[int, int], names: dict[int, str]) -> tuple:
+    """An annotation of a photo of `size` as ((box, label, ignore, outlines), area, a crowd's mask or None).
+
+    labels: by the ids of the training sets' categories. names: by the ids of this file's. Raises ValueError.
+    """
+    category = fields.whole(item.get("category_id"), "category_id")
+    if category not in labels:
+        raise ValueError(f"it names an unknown image or category: category_id is {category} "
+                         f"({names.get(category, 'not in this file')}), which no training set has")
+    x, y, width, height = fields.numbers(
+        item.get("bbox"), "bbox", "four finite numbers: x, y, width, height", 4).tolist()
+    box = (x, y, x + width, y + height)
+    check_box(box, size)
+    ignore = any(fields.flag(item.get(key), key) for key in ("iscrowd", "difficult"))
+    area = fields.number(item.get("area", width * height), "area", "a finite number, at least 0", 0)
+    parts, mask = outlines(item, size), item.get("segmentation")
+    return (box, labels[category], ignore, parts), area, mask if ignore and isinstance(mask, dict) else None
+
+
+def read_images(path: Path, items: list[dict], faults: list[str] | None) -> dict[str, tuple | None]:
+    """{id as text: (id, file name, (w, h))} of a file's images; None in place of one that a fault was noted of."""
+    found, names, taken = {}, {}, {}
+    for place, item in enumerate(items, 1):
+        try:
+            number = fields.identity(item.get("id"), "id")
+            key = str(number)  # some files have 1 in one place and "1" in the other
+            repeated = key in found
+            if not repeated:
+                found[key], names[key] = None, item.get("file_name")
+                name = fields.path(item.get("file_name"), "file_name")
+                size = tuple(fields.whole(item.get(side), side, SIDE, 1) for side in ("width", "height"))
+                if taken.setdefault(name, key) != key:
+                    raise ValueError(f"file_name is {name!r}, which image {taken[name]} has, too")
+                found[key] = number, name, size
+        except ValueError as error:
+            fault(faults, f"{path}: {entry('image', item, place)}: {error}")
+            continue
+        if repeated:
+            fault(faults, f"{path}: image id {number!r} occurs twice, for {names[key]} and {item.get('file_name')}")
+    return found
 
 
 def read(path: Path, photos: Path, category_ids: list[int], faults: list[str] | None = None) -> list[Sample]:
     """The photos of a file, in its order; `photos` is the folder that its file names start from.
 
     faults: a list that takes one line for each thing that is wrong, which is left out; None: the first such line is
-    raised as a ValueError.
+    raised as a ValueError. A photo goes whole where an object cannot be read and none is left to learn: without it the
+    photo would teach that there is nothing.
     """
     content = parse(path)
     labels = {category: label for label, category in enumerate(category_ids, 1)}
-    images, objects = {}, {}
-    for image in content["images"]:
-        wrong = [name for name, kind in IMAGE.items() if not isinstance(image.get(name), kind)]
-        if wrong:
-            fault(faults, f"{path}: image {image['id']!r} is broken: {wrong[0]} is {image.get(wrong[0])!r}")
-            continue
-        first = images.setdefault(image["id"], image)
-        if first is not image:
-            fault(faults, f"{path}: image id {image['id']!r} occurs twice, for {first['file_name']} and "
-                          f"{image['file_name']}")
-        objects[image["id"]] = []
-    for item in content["annotations"]:
+    names = {item["id"]: item["name"] for item in content["categories"]}
+    images = read_images(path, content["images"], faults)
+    objects: dict[str, list] = {key: [] for key in images}
+    lost: dict[str | None, bool] = {}  # photos with objects that cannot be read; true: with one that would be learned
+    for place, item in enumerate(content["annotations"], 1):
+        key = None
         try:
-            if item.get("image_id") not in images or item.get("category_id") not in labels:
-                raise ValueError("it names an unknown image or category")
-            image, (x, y, width, height) = images[item["image_id"]], map(float, item["bbox"])
-            size, box = (int(image["width"]), int(image["height"])), (x, y, x + width, y + height)
-            check_box(box, size)
-            ignore, mask = bool(item.get("iscrowd", 0) or item.get("difficult", 0)), item.get("segmentation")
-            objects[image["id"]].append((
-                (box, labels[item["category_id"]], ignore, outlines(item, size)),
-                float(item.get("area", width * height)), mask if ignore and isinstance(mask, dict) else None))
-        except (KeyError, TypeError, ValueError) as error:
-            said = error if isinstance(error, ValueError) else f"it is broken: {type(error).__name__} {error}"
-            fault(faults, f"{path}: annotation {item.get('id')}: {said}")
+            key = str(fields.identity(item.get("image_id"), "image_id"))
+            if key not in images:
+                raise ValueError(f"it names an unknown image or category: image_id is {key}, which no image has")
+            if images[key]:
+                objects[key].append(read_object(item, images[key][2], labels, names))
+        except ValueError as error:
+            lost[key] = lost.get(key, False) or not (item.get("iscrowd") or item.get("difficult"))
+            fault(faults, f"{path}: {entry('annotation', item, place)}: {error}")
     samples = []
-    for number, image in images.items():
-        rows, areas, masks = zip(*objects[number]) if objects[number] else ((), (), ())
-        samples.append(Sample.of(
-            photos / image["file_name"], (int(image["width"]), int(image["height"])), rows, id=number,
-            areas=np.array(areas), crowds={index: mask for index, mask in enumerate(masks) if mask}))
+    for key, (number, name, size) in ((key, image) for key, image in images.items() if image):
+        rows, areas, masks = zip(*objects[key]) if objects[key] else ((), (), ())
+        if key in lost and (not rows or lost[key] and all(ignore for _, _, ignore, _ in rows)):
+            continue
+        samples.append(Sample.of(photos / name, size, rows, id=number, areas=np.array(areas), crowds={
+            index: mask for index, mask in enumerate(masks) if mask}))
     return samples
 
 

@@ -9,6 +9,7 @@ which all later stages read, and manifest.json, what was found.
 
 import argparse
 import itertools
+import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from .. import ROOT, command, params
-from . import coco, files, shapes, voc
+from . import coco, fields, files, shapes, vertices, voc
 from .datasets import set_file
 from .fetch import fetch, size_of, unpack
 from .samples import DataSet, Sample
@@ -100,42 +102,69 @@ def link(profile: params.Profile) -> None:
         for path in [profile.data / name] if profile.layout == "coco" else voc.sources(profile.data, name):
             place = links / path.relative_to(profile.data)
             place.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file() and not place.is_symlink():  # `check` names what is missing
+            if os.path.isfile(path) and not place.is_symlink():  # `check` names what is missing
                 place.symlink_to(path)
 
 
+def check_names(profile: params.Profile) -> None:
+    """Raises ValueError where a set or the photo folder leaves the data's folder, or a set stands twice in a list."""
+    for key in ("train_sets", "test_sets", "photos"):
+        names = [getattr(profile, key)] if key == "photos" and profile.photos else getattr(profile, key) or []
+        for name in names:
+            try:
+                fields.path(name, key)
+            except ValueError as error:
+                raise ValueError(f"params.yaml: {profile.name}.{error}") from None
+            if names.count(name) > 1:
+                raise ValueError(f"params.yaml: {profile.name}.{key}: {name!r} stands there {names.count(name)} times")
+
+
 def categories(profile: params.Profile) -> list[dict]:
-    """[{"id", "name"}]: the classes of the training sets. Raises ValueError where there are none."""
+    """[{"id", "name"}]: the classes of the training sets. Raises ValueError where there are none, with what is wrong
+    with their annotations."""
+    faults = []
     if profile.layout == "voc":
-        names = voc.classes(profile.data, profile.train_sets, [])
+        names = voc.classes(profile.data, profile.train_sets, faults)
         found = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
     else:
         found = coco.categories(profile.data, *profile.train_sets)
         coco.categories(profile.data, *profile.train_sets, *profile.test_sets)  # which have to agree
     if not found:
+        report(profile, faults)
         raise ValueError(f"{profile.data}: the training sets {', '.join(profile.train_sets)} hold no objects")
     return found
 
 
-def unreadable(sample: Sample) -> str | None:
-    """What is wrong with a photo, decoded whole, if anything."""
+def look(sample: Sample) -> tuple[str | None, bool]:
+    """What is wrong with a photo, decoded whole, if anything; and whether viewers turn it, by its EXIF orientation."""
     try:
         sample.image()
+        message = None
     except ValueError as error:
-        return str(error)
+        message = str(error)
+    try:
+        with Image.open(sample.path) as photo:
+            return message, photo.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return message, False
 
 
-def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) -> DataSet:
-    """What can be used of a set in the user's layout, as `empty` with samples: every annotation checked and every photo
-    decoded, so that no training stops at a broken file in its middle. faults: takes one line for each fault."""
+def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) -> tuple[DataSet, list[Path]]:
+    """What can be used of a set in the user's layout, as `empty` with samples, and its photos that viewers turn.
+
+    Every annotation is checked and every photo decoded, so that no training stops at a broken file in its middle.
+    faults: takes one line for each fault.
+    """
     if profile.layout == "voc":
         samples = voc.read(profile.data, name, empty.classes, faults)
     else:
-        samples = coco.read(profile.data / name, coco.photo_folder(profile.data, name), empty.category_ids, faults)
+        samples = coco.read(profile.data / name, coco.photo_folder(profile.data, name, profile.photos),
+                            empty.category_ids, faults)
     with ThreadPoolExecutor() as threads:  # Pillow decodes without Python's lock
-        wrong = list(tqdm(threads.map(unreadable, samples), f"checking {name}", len(samples), disable=None))
-    faults += filter(None, wrong)
-    return replace(empty, samples=[sample for sample, message in zip(samples, wrong) if not message])
+        seen = list(tqdm(threads.map(look, samples), f"checking {name}", len(samples), disable=None))
+    faults += [message for message, _ in seen if message]
+    return (replace(empty, samples=[sample for sample, (message, _) in zip(samples, seen) if not message]),
+            [sample.path for sample, (_, turned) in zip(samples, seen) if turned])
 
 
 def check(profile: params.Profile) -> dict:
@@ -143,23 +172,37 @@ def check(profile: params.Profile) -> dict:
     "sets": {name: {"photos", "bytes", "objects", "md5"}}}, md5 that of the file written.
 
     What is wrong is listed in faults.txt beside the manifest and left out; without `skip_bad` it is raised as a
-    ValueError, and the sets stay as they were.
+    ValueError, and so is a set that is empty then; the sets stay as they were.
     """
-    found, faults, sets = categories(profile), [], {}
+    found, faults, sets, turned = categories(profile), [], {}, []
     empty = DataSet([item["name"] for item in found], [item["id"] for item in found], [])
     for names in (profile.train_sets, profile.test_sets):
         numbers = itertools.count(1)
         for name in names:
-            sets[name] = read(profile, name, empty, faults)
+            sets[name], more = read(profile, name, empty, faults)
+            turned += more
             if profile.layout == "voc":  # which has no numbers
                 sets[name] = replace(empty, samples=[
                     replace(sample, id=next(numbers)) for sample in sets[name].samples])
-    ids = [sample.id for name in profile.test_sets for sample in sets[name].samples]
-    if len(set(ids)) < len(ids):
+    training, test = ([sample for name in names for sample in sets[name].samples]
+                      for names in (profile.train_sets, profile.test_sets))
+    if len({sample.id for sample in test}) < len(test):
         raise ValueError(f"{profile.data}: an image id occurs twice in {', '.join(profile.test_sets)}; ids must be "
                          "unique")
+    remark(profile, training, test, turned)
     faults = list(dict.fromkeys(faults))  # a photo may be in two sets
     report(profile, faults)
+    for name, dataset in sets.items():
+        if not dataset.samples:
+            path = profile.data / name if profile.layout == "coco" else voc.listed(profile.data, name)[1]
+            raise ValueError(f"{path}: the set {name} has no photos{' that can be used' if faults else ''}")
+    for kind, names, samples in (("training", profile.train_sets, training), ("test", profile.test_sets, test)):
+        if all(sample.ignore.all() for sample in samples):
+            raise ValueError(f"{profile.data}: the {kind} sets {', '.join(names)} hold no objects")
+    if profile.vertices.k == "auto" and all(
+            len(part) < 3 for sample in training for parts in sample.polygons for part in parts):
+        print(f"{profile.data}: the training sets have boxes only, no outlines: K = {vertices.BOXES_ONLY} "
+              f"({profile.name}.vertices.k: auto)")
     manifest = {}
     for name, dataset in sets.items():
         path, samples = set_file(profile, name), dataset.samples
@@ -167,6 +210,19 @@ def check(profile: params.Profile) -> dict:
         manifest[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
                           "objects": sum(len(sample.labels) for sample in samples), "md5": files.digest(path)}
     return {"categories": found, "sets": manifest, "faults": faults}
+
+
+def remark(profile: params.Profile, training: list[Sample], test: list[Sample], turned: list[Path]) -> None:
+    """Prints what stops nothing but may not be meant, one line each."""
+    trained = {sample.path for sample in training}
+    flat = [sample.path for sample in training + test
+            if any(len(part) < 3 for parts in sample.polygons for part in parts)]
+    for paths, said in (
+            (turned, "photos that viewers turn (EXIF orientation); boxes have to be those of the pixels as stored"),
+            ([sample.path for sample in test if sample.path in trained], "photos in both training and test sets"),
+            (flat, "photos with polygons of fewer than three points, which are no outlines")):
+        if paths := list(dict.fromkeys(paths)):
+            print(f"{profile.data}: {len(paths):,} {said}; the first: {paths[0]}")
 
 
 def report(profile: params.Profile, faults: list[str]) -> None:
@@ -189,6 +245,7 @@ def main() -> None:
     parser.add_argument("--mirror", help="a URL that has the archives of data/archives.yaml under the same names")
     given = parser.parse_args()
     profile, _ = params.load()
+    check_names(profile)
     if profile.root is not None:
         if not profile.data.is_dir():
             raise ValueError(f"params.yaml: {profile.name}.root: no such folder: {profile.data}")

@@ -61,8 +61,30 @@ def read_json(path):
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; `dvc repro` makes what the pipeline needs") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({not_utf8(error)})") from None
+    except (ValueError, RecursionError):  # a whole number of thousands of digits
+        raise ValueError(f"{path}: not valid JSON (nested too deep, or a number too long)") from None
+
+
+def read_lines(path) -> list[str]:
+    """The lines of a text file, whose first character may be a byte order mark. Raises ValueError that names the file
+    where it is not UTF-8."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {not_utf8(error)}") from None
+    if "\0" in text:
+        raise ValueError(f"{path}: expected text in UTF-8; it looks like UTF-16; please save it anew")
+    return text.splitlines()
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What a user reads of a file of another encoding."""
+    line = error.object[:error.start].count(b"\n") + 1
+    return f"expected text in UTF-8; line {line} has the byte 0x{error.object[error.start]:02x}; please save it anew"
 
 
 def write_tsv(path, rows: list[dict]) -> None:

@@ -16,6 +16,9 @@ TOLERANCE = 0.0085
 """Of Douglas-Peucker, as a share of the perimeter, where outlines were traced from pixel masks. The paper does not give
 its own; with this one the median over VOC 2007's masks is the paper's 17."""
 
+BOXES_ONLY = 16
+"""K where no outline is known: the paper's, from the outlines of VOC's masks."""
+
 
 def count(parts: list[np.ndarray], tolerance: float = 0) -> int:
     """The vertices of an object's outlines, each (V, 2); with a tolerance, after Douglas-Peucker to within that share
@@ -49,16 +52,15 @@ def main() -> None:
     profile, _ = params.load()
     found, k = by_class(profile), profile.vertices.k
     counts = sum(found.values(), [])
-    if k == "auto" and not counts:
-        raise ValueError(f"{profile.data}: the training sets have neither polygons nor masks to count vertices of; "
-                         f"set {profile.name}.vertices.k to a number in params.yaml")
     median = float(np.median(counts)) if counts else None
-    k = choose_k(median) if k == "auto" else k
+    if k == "auto":
+        k = choose_k(median) if counts else BOXES_ONLY
     files.write_json(profile.runs / "vertices.json", found)
     files.write_json(profile.runs / "k.json", {
         "k": k, "median": median, "objects": len(counts), "also": [k // 2, 2 * k, 3 * k],
         "chosen": profile.vertices.k})
-    print(f"median of {median} vertices over {len(counts):,} objects: K = {k}")
+    print(f"median of {median} vertices over {len(counts):,} objects: K = {k}" if counts else
+          f"the training sets have no outlines to count vertices of: K = {k}")
 
 
 if __name__ == "__main__":

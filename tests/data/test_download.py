@@ -392,9 +392,140 @@ def test_what_is_wrong_with_coco_data_is_listed_or_left_out(tmp_path, repository
     profile = replace(profile, skip_bad=True)
     files.write_json(profile.folder / "manifest.json", download.check(profile))
     left = datasets.load(profile, [name]).samples
-    assert [each.path.stem for each in left] == [each.path.stem for number, each in enumerate(samples) if number != 5]
-    assert sum(len(each.labels) for each in left) == sum(
-        len(each.labels) for number, each in enumerate(samples) if number != 5) - 2
+    assert len(samples[0].labels) == 2  # both are lost: a photo without them would show that there is nothing
+    assert [(each.path.stem, len(each.labels)) for each in left] == [
+        (each.path.stem, len(each.labels)) for number, each in enumerate(samples) if number not in (0, 5)]
+
+
+@pytest.fixture
+def ours(tmp_path, repository):
+    """A function that writes a COCO data set of photos of 50×40 pixels, and passes it through the door: the boxes that
+    are left, {photo: how many}. Each set is {photo: its boxes}; `edit` changes a set's content."""
+    def read(train, test, edit=lambda content: None, **settings):
+        root = tmp_path / "ours"
+        for name, photos in (("train", train), ("test", test)):
+            images = [{"id": number, "file_name": photo, "width": 50, "height": 40}
+                      for number, photo in enumerate(photos, 1)]
+            boxes = [(number, box) for number, each in enumerate(photos.values(), 1) for box in each]
+            content = {"images": images, "categories": [{"id": 1, "name": "cat"}], "annotations": [
+                {"id": number, "image_id": image, "category_id": 1, "bbox": box}
+                for number, (image, box) in enumerate(boxes, 1)]}
+            if name == "train":
+                edit(content)
+            files.write_json(root / "annotations" / f"instances_{name}.json", content)
+            for photo in photos:
+                path = root / settings.get("photos", name) / photo
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (50, 40)).save(path)
+        profile = replace(params.load("coco")[0], root=str(root), **{
+            "train_sets": ["annotations/instances_train.json"], "test_sets": ["annotations/instances_test.json"],
+            "skip_bad": False} | settings)
+        files.write_json(profile.folder / "manifest.json", download.check(profile))
+        return {each.path.relative_to(root).as_posix(): len(each.labels)
+                for each in datasets.load(profile, profile.train_sets + profile.test_sets).samples}
+
+    return read
+
+
+BOX, FLAT = [5, 5, 20, 10], [5, 5, 0, 10]
+
+
+def test_a_photo_whose_objects_cannot_be_read_goes_whole(ours):
+    """Without them it would teach that there is nothing."""
+    train = {"flat.jpg": [FLAT], "half.jpg": [FLAT, BOX], "empty.jpg": [], "good.jpg": [BOX]}
+    left = {"train/half.jpg": 1, "train/empty.jpg": 0, "train/good.jpg": 1, "test/a.jpg": 1}
+    assert ours(train, {"a.jpg": [BOX]}, skip_bad=True) == left
+    wide = {**left}
+    del wide["train/good.jpg"]
+    assert ours(train, {"a.jpg": [BOX]}, lambda content: content["images"][3].update(width="wide"),
+                skip_bad=True) == wide
+    assert ours(train, {"a.jpg": [BOX]}, lambda content: content["images"][3].update(width="50.0", id=4.0),
+                skip_bad=True) == left
+
+
+def test_in_voc_too_a_photo_whose_objects_cannot_be_read_goes_whole(own):
+    path = own.data / "s" / "Annotations" / "000000.xml"
+    path.write_text(re.sub("<name>[^<]+</name>", "", path.read_text()))
+    files.write_json(own.folder / "manifest.json", download.check(replace(own, skip_bad=True)))
+    assert [each.path.stem for each in datasets.load(own, own.train_sets).samples] == [
+        f"{number:06}" for number in range(1, 8)]
+
+
+@pytest.mark.parametrize("train, test, said", [
+    ({}, {"a.jpg": [BOX]}, "instances_train.json: the set annotations/instances_train.json has no photos$"),
+    ({"a.jpg": [BOX]}, {}, "instances_test.json: the set annotations/instances_test.json has no photos$"),
+    ({"a.jpg": []}, {"a.jpg": [BOX]}, "the training sets annotations/instances_train.json hold no objects$"),
+    ({"a.jpg": [BOX]}, {"a.jpg": []}, "the test sets annotations/instances_test.json hold no objects$"),
+    ({"a.jpg": [FLAT]}, {"a.jpg": [BOX]}, "train.json has no photos that can be used$")])
+def test_empty_sets_stop_at_the_door(ours, repository, train, test, said):
+    with pytest.raises(ValueError, match=said):
+        ours(train, test, skip_bad=True)
+    assert not (repository / "datasets" / "coco" / "sets").exists()
+
+
+def test_an_empty_list_stops_at_the_door_and_so_do_annotations_that_all_fail(own, capsys):
+    listing = own.data / "t" / "ImageSets" / "Main" / "test.txt"
+    listing.write_text("\n")
+    with pytest.raises(ValueError, match=f"^{listing}: the set t/test has no photos$"):
+        download.check(own)
+    for path in (own.data / "s" / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("<width>128<", "<width>wide<"))
+    with pytest.raises(ValueError, match=r"(?s)8 faults .*\.xml: not a VOC annotation \(size/width is 'wide'"):
+        download.check(own)
+    with pytest.raises(ValueError, match="^[^\n]* the training sets s/train hold no objects$"):
+        download.check(replace(own, skip_bad=True))
+    assert "size/width is 'wide'; expected" in capsys.readouterr().out
+
+
+def test_a_photo_that_stands_twice_in_a_set_is_a_fault_and_counts_once(ours, own):
+    listing = own.data / "t" / "ImageSets" / "Main" / "test.txt"
+    listing.write_text(f"{listing.read_text()}000001\n000001.jpg\n")
+    with pytest.raises(ValueError, match=f"1 faults .*\n{listing}: 000001 stands there 3 times$"):
+        download.check(own)
+    assert download.check(replace(own, skip_bad=True))["sets"]["t/test"]["photos"] == 4
+
+    def twice(content):
+        content["images"][1]["file_name"] = "a.jpg"
+
+    photos = {"a.jpg": [BOX], "b.jpg": [BOX]}
+    with pytest.raises(ValueError, match="1 faults .*\n.*: image 2: file_name is 'a.jpg', which image 1 has, too$"):
+        ours(photos, photos, twice)
+    assert ours(photos, photos, twice, skip_bad=True) == {"train/a.jpg": 1, "test/a.jpg": 1, "test/b.jpg": 1}
+
+
+def test_what_may_not_be_meant_is_named_once_and_stops_nothing(ours, tmp_path, capsys):
+    """A photo that viewers turn, one in training and test, polygons of two points, a set without outlines."""
+    def flat(content):
+        content["annotations"][0]["segmentation"] = [[5, 5, 25, 15]]
+
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    photos = {"a.jpg": [BOX, BOX], "b.jpg": [BOX]}
+    found = {"images/a.jpg": 2, "images/b.jpg": 1}
+    root = tmp_path / "ours"
+    assert ours(photos, photos, flat, photos="images") == found
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"{root}: 2 photos in both training and test sets; the first: {root}/images/a.jpg",
+        f"{root}: 1 photos with polygons of fewer than three points, which are no outlines; the first: "
+        f"{root}/images/a.jpg",
+        f"{root}: the training sets have boxes only, no outlines: K = 16 (coco.vertices.k: auto)"]
+    Image.new("RGB", (50, 40)).save(root / "images" / "b.jpg", exif=exif)
+    profile = replace(params.load("coco")[0], root=str(root), photos="images", test_sets=[
+        "annotations/instances_test.json"], train_sets=["annotations/instances_train.json"])
+    download.check(profile)
+    assert capsys.readouterr().out.splitlines()[0] == (
+        f"{root}: 1 photos that viewers turn (EXIF orientation); boxes have to be those of the pixels as stored; the "
+        f"first: {root}/images/b.jpg")
+
+
+@pytest.mark.parametrize("key, value", [("train_sets", ["../s/train"]), ("test_sets", ["/t/test"]), ("photos", "../x"),
+                                        ("train_sets", ["s/train", "s/train"]), ("test_sets", [""])])
+def test_sets_that_leave_the_datas_folder_are_refused_before_anything_is_made(repository, own, monkeypatch, key, value):
+    settle(repository, "voc", **{"root": own.root, "train_sets": ["s/train"], "test_sets": ["t/test"], key: value})
+    with pytest.warns(RuntimeWarning, match="found in sys.modules"):
+        assert command(monkeypatch).startswith(f"kaod.data.download: params.yaml: voc.{key}")
+    assert not own.folder.exists()
 
 
 @pytest.fixture
@@ -546,7 +677,7 @@ def test_the_user_reads_what_is_wrong_with_voc_data(repository, own, monkeypatch
 
 COCO_FAULTS = {
     "unknown class": (lambda photo, item: item.update(category_id=77),
-                      "annotation 1: it names an unknown image or category"),
+                      r"annotation 1: it names an unknown image or category: category_id is 77 \(not in this .*"),
     "box outside": (lambda photo, item: item.update(bbox=[200, 10, 30, 30]),
                     r"annotation 1: its box \(200, 10, 230, 40\) lies outside the photo of 128×128 pixels"),
     "no area": (lambda photo, item: item.update(bbox=[10, 10, 0, 30]),
