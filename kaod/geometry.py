@@ -176,6 +176,13 @@ def rotated_boxes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rings, np.column_stack((rings.mean(1), lengths[rows, longer], lengths[rows, 1 - longer], angle))
 
 
+def rotated_corners(boxes: np.ndarray) -> np.ndarray:
+    """The corners (B, 4, 2), clockwise on the screen, of rotated boxes (B, 5), as `rotated_boxes` gives them."""
+    center, size, angle = torch.from_numpy(boxes.astype(np.float64)).split((2, 2, 1), 1)
+    upright = corners(torch.cat((center - size / 2, center + size / 2), 1))
+    return transform(rigid(angle[:, 0], torch.zeros_like(center), center), upright).numpy()
+
+
 def hulls(points: np.ndarray) -> list[np.ndarray]:
     """Convex hulls of point sets (B, K, 2): one (V, 2) ring each, open; V < 3 where the set is a line or a point."""
     if len(points) == 0:

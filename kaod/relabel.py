@@ -16,7 +16,6 @@ gives with that of all together, in [0, 1].
 """
 
 import argparse
-import io
 import os
 import shlex
 import sys
@@ -25,18 +24,16 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import pandas
 import shapely
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from . import command, geometry, model
-from .data import coco, files, formats, voc
+from .data import coco, fields, files, formats, voc
 from .data.samples import DataSet, Sample
-from .evaluation import compare, oriented, outlines
+from .evaluation import compare, outlines, relabelled
 from .figures import charts, photos
 from .training import checkpoints
 
@@ -84,8 +81,8 @@ def read(detector: model.KAOD, photo: Tensor, boxes: Tensor, labels: Tensor) -> 
     for box in targets[0]["boxes"]:
         mine = (matched.boxes == box).all(1)
         here = [(mine & (matched.image == turn)).nonzero()[:, 0] for turn in range(TURNS)]
-        nearest = [each[off[each].argmin()] for each in here if len(each)]
-        found.append((matched.points[nearest] * scale).cpu().numpy().astype(float))
+        nearest = [int(each[off[each].argmin()]) for each in here if len(each)]
+        found.append((matched.points[torch.tensor(nearest, dtype=torch.long)] * scale).cpu().numpy().astype(float))
     return found
 
 
@@ -149,18 +146,18 @@ def read_coco(path: Path, folder: Path) -> tuple[dict, list[tuple[Sample, list[O
     names = {item["id"]: item["name"] for item in content["categories"]}
     labels = {number: label for label, number in enumerate(names, 1)}
     images = coco.read_images(path, content["images"], faults)
-    found = {key: (Sample.of(folder / image[1], image[2], [], id=image[0]), []) for key, image in images.items() if image}
+    found = {key: (Sample.of(folder / each[1], each[2], [], id=each[0]), []) for key, each in images.items() if each}
     for place, item in enumerate(content["annotations"]):
-        where = f"{path}: {coco.entry('annotation', item, place + 1)}"
         try:
-            key = str(item.get("image_id"))
+            key = str(fields.identity(item.get("image_id"), "image_id"))
             if key not in found:
-                raise ValueError(f"image_id is {item.get('image_id')!r}, which no image has")
-            (box, label, ignore, _), _, crowd = coco.read_object(item, found[key][0].size, labels, names)
-            found[key][1].append(Object(place, label, np.array(box), ignore, "a crowd" if crowd or item.get("iscrowd")
-                                        else None))
+                raise ValueError(f"image_id is {key}, which no image that can be read has")
+            sample, objects = found[key]
+            (box, label, ignore, _), *_ = coco.read_object(item, sample.size, labels, names)
+            crowd = fields.flag(item.get("iscrowd"), "iscrowd")
+            objects.append(Object(place, label, np.array(box), ignore, "it is a crowd" if crowd else None))
         except ValueError as error:
-            faults.append(f"{where}: {error}")
+            faults.append(f"{path}: {coco.entry('annotation', item, place + 1)}: {error}")
     return content, list(found.values()), faults
 
 
@@ -199,65 +196,12 @@ def upright(box: np.ndarray) -> np.ndarray:
     return geometry.corners(torch.from_numpy(box)).numpy()
 
 
-def voc_masks(folder: Path, sample: Sample, stem: str, objects: list[Object]) -> None:
-    """SegmentationObject/STEM.png, whose pixels say which object they are of, and SegmentationClass/STEM.png: its
-    class, by name. Of two objects the smaller is in front; one that is unsure has its box."""
-    instances = np.zeros(sample.size[::-1], np.uint8)
-    kinds = np.zeros_like(instances)
-    numbers = range(1, min(len(objects), voc.VOID - 1) + 1)
-    for number, each in sorted(zip(numbers, objects), key=lambda pair: -np.prod(pair[1].box[2:] - pair[1].box[:2])):
-        mask = geometry.masks((upright(each.box) if each.unsure else each.outline)[None], sample.size)[0]
-        instances[mask], kinds[mask] = number, each.label
-    for name, values in (("SegmentationObject", instances), ("SegmentationClass", kinds)):
-        image = Image.fromarray(values, "P")
-        image.putpalette([(value >> channel & 1) << 7 | (value >> channel + 3 & 1) << 6 | (value >> channel + 6) << 5
-                          for value in range(256) for channel in range(3)])  # the devkit's colours
-        buffer = io.BytesIO()
-        image.save(buffer, "png")
-        files.write_bytes(folder / name / f"{stem}.png", buffer.getvalue())
-
-
-def quality(content: dict, work: list[tuple[Sample, list[Object]]], truth: Path) -> pandas.DataFrame:
-    """Each object with a known outline in the file `truth`: its group (see `oriented`), score, and the IoU with that
-    outline of the mask, the ellipse in the box, the box, and the outline's own hull, the bound; and with the outline's
-    smallest rectangle of the rotated box and of the upright one."""
-    true = {str(item.get("id")): item for item in coco.parse(truth)["annotations"]}
-    rows = []
-    for sample, objects in work:
-        for each in objects:
-            item = true.get(str(content["annotations"][each.place].get("id")), {})
-            area = geometry.polygon(coco.outlines(item, sample.size)) if item else shapely.Polygon()
-            if area.area <= 0:
-                continue
-            box, rectangle = shapely.box(*each.box), outlines.smallest_rectangles(np.array([area]))[0]
-            ring = shapely.get_coordinates(rectangle)[None, :4]
-            group = next(name for name, members in reversed(oriented.groups(ring).items()) if members[0])
-            mask = box if each.unsure else shapely.Polygon(geometry.hulls(each.outline[None])[0])
-            shapes = {"mask": mask, "ellipse": shapely.Polygon(outlines.ellipses(each.box[None])[0]), "box": box,
-                      "bound": area.convex_hull}
-            rows.append({"group": group, "score": each.score}
-                        | {name: outlines.iou(area, shape, 1e-9) for name, shape in shapes.items()}
-                        | {"rotated box": outlines.iou(rectangle, box if each.unsure else shapely.Polygon(each.corners), 1e-9),
-                           "upright box": outlines.iou(rectangle, box, 1e-9)})
-    return pandas.DataFrame(rows)
-
-
-def told(rows: pandas.DataFrame) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """Means by group, and by quarter of the score: does it sort good from bad?"""
-    figures = rows.columns[2:]
-    groups = pandas.concat({"all": rows[figures].mean()} | {
-        name: each[figures].mean() for name, each in rows.groupby("group")}, axis=1).T
-    groups.insert(0, "objects", [len(rows), *rows.groupby("group").size()])
-    quarters = pandas.cut(rows["score"].rank(method="first"), 4, labels=["least sure", "third", "second", "surest"])
-    return groups, rows.groupby(quarters, observed=True)[["score", "mask", "rotated box"]].mean()
-
-
 def main() -> int:
     """The command; returns the exit code: 1 where an object kept its upright box, or something could not be read."""
     parser = argparse.ArgumentParser(prog="python -m kaod.relabel", description="Rotated boxes and masks of labelled "
                                      "objects, from a model that learned their upright boxes.")
     parser.add_argument("checkpoint", help="runs/<profile>/<model>/model.pt")
-    parser.add_argument("annotations", type=Path, help="a COCO file, or the list of a VOC set (ImageSets/Main/NAME.txt)")
+    parser.add_argument("annotations", type=Path, help="a COCO file, or a VOC set's list, ImageSets/Main/NAME.txt")
     parser.add_argument("--photos", type=Path, help="the folder that a COCO file's names start from (default: as in "
                         "COCO, NAME/ beside annotations/instances_NAME.json)")
     parser.add_argument("--out", default="relabelled", type=Path, help="a folder (default: relabelled)")
@@ -291,12 +235,9 @@ def main() -> int:
         write(folder, content, work, names, of_voc)
         files.write_bytes(folder / "left.txt", "".join(f"{line}\n" for line in faults).encode())
         if given.truth:
-            rows = quality(content, work, given.truth)
-            if rows.empty:
-                raise ValueError(f"{given.truth}: none of its annotations has an outline and the id of one of "
-                                 f"{given.annotations}")
-            groups, quarters = told(rows)
-            print(f"mean IoU with the truth\n{groups.round(3).to_string()}\n\n{quarters.round(3).to_string()}\n")
+            groups, quarters = relabelled.told(relabelled.quality(content, work, given.truth))
+            print(f"mean IoU with the truth\n{groups.round(3).to_string()}\n\nby quarter of the score\n"
+                  f"{quarters.round(3).to_string()}\n")
             files.write_json(folder / "truth.json", {
                 "command": shlex.join(["python", "-m", "kaod.relabel", *sys.argv[1:]]), "commit": compare.commit(),
                 "groups": groups.T.to_dict(), "quarters": quarters.T.to_dict()})
@@ -311,19 +252,16 @@ def write(folder: Path, content: dict, work: list[tuple[Sample, list[Object]]], 
           of_voc: bool) -> None:
     """All that this module's docstring names, but truth.json. classes: of the file, in the order of its labels."""
     files.write_json(folder / "annotations.json", filled(content, work))
-    found = {str(image.get("id")): image for image in content["images"]}
-    rows = []
-    for sample, objects in work:
-        if sample.path.is_file():
-            corners = [upright(each.box) if each.unsure else each.corners for each in objects]
-            rows.append({"path": sample.path, "name": found[str(sample.id)]["file_name"], "size": sample.size,
-                         "corners": np.array(corners).reshape(-1, 4, 2),
-                         "labels": np.array([each.label for each in objects], int),
-                         "difficult": np.array([each.difficult for each in objects], bool)})
+    names = {str(image.get("id")): image["file_name"] for image in content["images"] if "file_name" in image}
+    rows = [{"path": sample.path, "name": names[str(sample.id)], "size": sample.size,
+             "corners": np.array([upright(each.box) if each.unsure else each.corners for each in objects]).reshape(
+                 -1, 4, 2),
+             "labels": np.array([each.label for each in objects], int),
+             "difficult": np.array([each.difficult for each in objects], bool)} for sample, objects in work]
     formats.write(folder, rows, classes)
-    if of_voc:
-        for (sample, objects), stem in zip(work, formats.stems([found[str(sample.id)]["file_name"] for sample, _ in work])):
-            voc_masks(folder, sample, stem, objects)
+    for row, (sample, objects) in zip(rows, work if of_voc else ()):
+        shapes = [upright(each.box) if each.unsure else each.outline for each in objects]
+        formats.voc(folder, Path(row["name"]).with_suffix(""), shapes, row["labels"], sample.size)
     sure = sorted(((each.score, number, sample, each) for number, (sample, objects) in enumerate(work)
                    for each in objects if not each.unsure), key=lambda row: row[:2], reverse=True)
     if sure:

@@ -6,13 +6,17 @@ YOLO-OBB (docs.ultralytics.com/datasets/obb): labels/PHOTO.txt beside images/PHO
 each object: classes count from 0, corners are shares of the photo's width and height, in [0, 1].
 """
 
+import io
 import shutil
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import shapely
 import yaml
+from PIL import Image
 
+from ..geometry import masks
 from . import files
 
 
@@ -58,4 +62,25 @@ def write(folder: Path, photos: list[dict], classes: list[str]) -> None:
         except OSError:
             shutil.copy(photo["path"], link)
     content = {"train": "images", "val": "images", "names": dict(enumerate(classes))}  # from the file's own folder on
-    files.write_bytes(folder / "yolo" / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    files.write_bytes(folder / "yolo" / "data.yaml", text.encode())
+
+
+def voc(folder: Path, stem, outlines: list[np.ndarray], labels: np.ndarray, size: tuple[int, int]) -> None:
+    """One photo's masks: SegmentationObject/STEM.png says of which object each pixel is, counted from 1, and
+    SegmentationClass/STEM.png of which label. Where two objects meet, the smaller is in front; what comes after the
+    254th object is left out, as VOC has no number for it.
+
+    outlines: (V, 2) pixels each. size: width and height.
+    """
+    instances, kinds = np.zeros((2, *size[::-1]), np.uint8)
+    areas = [shapely.convex_hull(shapely.multipoints(outline)).area for outline in outlines[:254]]
+    for index in np.argsort(areas)[::-1]:
+        mask = masks(outlines[index][None], size)[0]
+        instances[mask], kinds[mask] = index + 1, labels[index]
+    for name, values in (("SegmentationObject", instances), ("SegmentationClass", kinds)):
+        image, buffer = Image.fromarray(values), io.BytesIO()
+        image.putpalette([sum((value >> 3 * bit + channel & 1) << 7 - bit for bit in range(3))
+                          for value in range(256) for channel in range(3)])  # the devkit's colours
+        image.save(buffer, "png")
+        files.write_bytes(folder / name / f"{stem}.png", buffer.getvalue())

@@ -12,6 +12,7 @@ coco        pycocotools' AP, AP50, AP75, and the AP of small (< 32² px), medium
 
 import contextlib
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -48,40 +49,59 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, points: int | N
     return float(np.sum(np.diff(recall, prepend=0.0) * best))
 
 
-def voc_curve(samples, detections, label: int, iou: float = 0.5) -> tuple[np.ndarray, np.ndarray] | None:
+@dataclass(frozen=True)
+class Compared:
+    """The D detections on a test set, best score first, each beside the object of its class that it overlaps most.
+
+    labels, iou, objects: (D,), the object by its number through all photos; IoU -1 where there is none.
+    object_labels, ignore: (M,), of all objects.
+    """
+
+    labels: np.ndarray
+    iou: np.ndarray
+    objects: np.ndarray
+    object_labels: np.ndarray
+    ignore: np.ndarray
+
+
+def compared(samples, detections, tables=None) -> Compared:
+    """tables: for each photo the IoU (n, m) of its detections with its objects; None: that of upright boxes."""
+    ious, objects, start = [], [], 0
+    for number, (sample, found) in enumerate(zip(samples, detections)):
+        table = tables[number] if tables else overlaps(found["boxes"].astype(float), sample.boxes.astype(float))
+        table = np.where(found["labels"][:, None] == sample.labels, table, -1.0)
+        ious.append(table.max(1, initial=-1))
+        objects.append(start + table.argmax(1) if table.size else np.full(len(table), -1))
+        start += len(sample.labels)
+    order = np.argsort(-np.concatenate([found["scores"] for found in detections]), kind="stable")
+    labels = np.concatenate([found["labels"] for found in detections])
+    return Compared(labels[order], np.concatenate(ious)[order], np.concatenate(objects)[order],
+                    *(np.concatenate([getattr(sample, key) for sample in samples]) for key in ("labels", "ignore")))
+
+
+def voc_curve(found: Compared, label: int, iou: float = 0.5) -> tuple[np.ndarray, np.ndarray] | None:
     """Recall and precision after each detection of one class, best first; None if no object of it counts.
 
-    Best score first, each detection is compared with the object of its class that it overlaps most. It is right at an
-    IoU of at least `iou`, if that object was not found before. It does not count if that object is ignored.
+    A detection is right at an IoU of at least `iou` with the object that it overlaps most, if that object was not
+    found before. It does not count if that object is ignored.
     """
-    positives, scores, hits = 0, [], []
-    for sample, found in zip(samples, detections):
-        of_class, chosen = sample.labels == label, found["labels"] == label
-        ignore = sample.ignore[of_class]
-        positives += int((~ignore).sum())
-        if not chosen.any():
-            continue
-        table = overlaps(found["boxes"][chosen].astype(float), sample.boxes[of_class].astype(float))
-        taken = np.zeros(len(ignore), bool)
-        for score, row in sorted(zip(found["scores"][chosen], table), key=lambda pair: -pair[0]):
-            best = row.argmax() if len(row) else -1
-            hit = best >= 0 and row[best] >= iou
-            if hit and ignore[best]:
-                continue
-            scores.append(score)
-            hits.append(hit and not taken[best])
-            if hit:
-                taken[best] = True
+    positives = int(((found.object_labels == label) & ~found.ignore).sum())
     if positives == 0:
         return None
-    hits = np.array(hits, bool)[np.argsort(-np.array(scores), kind="stable")]
-    right = np.cumsum(hits)
-    return right / positives, right / np.arange(1, len(hits) + 1)
+    of_class = found.labels == label
+    hit, objects = found.iou[of_class] >= iou, found.objects[of_class]
+    counted = ~(hit & found.ignore[objects])
+    hit, objects = hit[counted], objects[counted]
+    first = np.zeros(len(hit), bool)
+    first[np.unique(np.where(hit, objects, -1), return_index=True)[1]] = True
+    right = np.cumsum(hit & first)
+    return right / positives, right / np.arange(1, len(hit) + 1)
 
 
 def voc_metrics(dataset: datasets.DataSet, detections) -> dict:
     """The devkit's AP at IoU .5, by class and as means: all points, and 11."""
-    curves = {name: voc_curve(dataset.samples, detections, label) for label, name in enumerate(dataset.classes, 1)}
+    every = compared(dataset.samples, detections)
+    curves = {name: voc_curve(every, label) for label, name in enumerate(dataset.classes, 1)}
     found = {}
     for key, points in (("", None), ("_11", 11)):
         classes = {name: curve and average_precision(*curve, points) for name, curve in curves.items()}
