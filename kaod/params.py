@@ -4,6 +4,7 @@ The fields below are the one list of settings. What each means stands beside its
 be there: a setting that is not written down is one that nobody can question.
 """
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -173,7 +174,7 @@ def load(name: str | None = None, path=None) -> tuple[Profile, dict[str, dict]]:
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected a mapping with the keys profile, models and one section per profile")
     profiles = sorted(map(str, settings.keys() - {"profile", "models", "launcher"}))
-    name = name or settings.get("profile")
+    name = check_name(name or settings.get("profile"), f"{path}: profile")
     if name not in profiles:
         raise ValueError(f"{path}: profile: expected one of {', '.join(profiles)}; got {name!r}")
     if not isinstance(settings[name], dict):
@@ -182,12 +183,21 @@ def load(name: str | None = None, path=None) -> tuple[Profile, dict[str, dict]]:
     return profile, overrides(settings.get("models"), profile, f"{path}: models")
 
 
+def check_name(name, where: str) -> str:
+    """The name of a profile or a model, if it can be a folder's, a key of DVC's, and a word of a command. Raises
+    ValueError."""
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W\d_][\w-]*", name):
+        raise ValueError(f"{where}: expected a name of letters, digits, - and _ that begins with a letter; got "
+                         f"{name!r}")
+    return name
+
+
 def overrides(models, profile: Profile, where: str) -> dict[str, dict]:
     """The entries of a `models` section, checked against the profile that they are for; `where` it stands."""
     if not isinstance(models, dict) or not models:
         raise ValueError(f"{where}: expected a mapping with at least one entry; got {models!r}")
     for key, changes in models.items():
-        apply(profile, changes, f"{where}.{key}")
+        apply(profile, changes, f"{where}.{check_name(key, where)}")
     return models
 
 

@@ -100,6 +100,8 @@ class Predictor:
         The photos, a list (or an array or tensor of four dimensions), go through the network as one batch. Raises
         ValueError as `read` does.
         """
+        if not 0 <= least <= 1:
+            raise ValueError(f"least: expected a score from 0 to 1; got {least}")
         if isinstance(photos, str | Path | Image.Image) or (
                 isinstance(photos, np.ndarray | torch.Tensor) and photos.ndim < 4):  # else read as H photos
             raise ValueError(f"expected a list of photos; got one {type(photos).__name__}: put it in a list")
@@ -221,6 +223,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     predictor = Predictor(given.checkpoint, given.device)
+    predictor.predict([], given.least)  # raises where that is no score, before anything is done
     paths, others = find(given.photos)
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before

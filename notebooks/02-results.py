@@ -52,8 +52,9 @@ charts.save(figure, profile.results / "ap.png")
 # How much does turning cost, beyond what the crop costs?
 
 # %%
-Markdown("\n".join(f"- {name}: AP on -rt minus that on -cr {each['rt']['AP'] - each['cr']['AP']:+.3f}; "
-                   f"AP50 {each['rt']['AP50'] - each['cr']['AP50']:+.3f}" for name, each in details.items()))
+rt, cr = (pd.DataFrame({name: {ap: each[kind][ap] for ap in ("AP", "AP50")} for name, each in details.items()},
+                       dtype=float).T for kind in ("rt", "cr"))
+Markdown(charts.markdown((rt - cr).rename_axis("-rt minus -cr")))
 
 # %% [markdown]
 # ## Turned by any angle

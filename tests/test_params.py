@@ -20,6 +20,8 @@ def test_every_profile_is_valid():
 
 
 FCOS = "  fcos: {model: {head: fcos}}"
+NAME = "expected a name of letters, digits, - and _ that begins with a letter; got "
+NAMES = ("../x", "..", "a/b", "a.b", "a b", "a;b", "2007", "-x", "_", "a[0]")
 
 
 @pytest.mark.parametrize("old, new, message", [
@@ -60,6 +62,10 @@ FCOS = "  fcos: {model: {head: fcos}}"
     (FCOS, "  fcos: 5", "models.fcos: expected sections with settings; got 5"),
     ("models:", "models: []\nother:", "models: expected a mapping"),
     ("profile: shapes", "profile: [", "not valid YAML"),
+    *(("profile: shapes", f"profile: '{name}'", f"profile: {NAME}{name!r}") for name in NAMES),
+    *((FCOS, FCOS.replace("fcos:", f"'{name}':"), f"models: {NAME}{name!r}") for name in NAMES),
+    ("profile: shapes", "profile: 2007", f"profile: {NAME}2007"),
+    ("profile: shapes", "profile:", f"profile: {NAME}None"),
 ])
 def test_a_wrong_setting_is_named(tmp_path, old, new, message):
     old = old if "\\" in old else re.escape(old)

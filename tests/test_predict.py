@@ -112,6 +112,7 @@ def test_the_command_with_fcos_and_with_wrong_input(monkeypatch, checkpoint, pho
     (tmp_path / "file").touch()
     for arguments, message in (((checkpoint(), tmp_path / "none"), "no such file"),
                                ((photo, photo), "not a checkpoint"),
+                               ((checkpoint(), photo, "--least", "nan"), "least: expected a score from 0 to 1; got"),
                                ((checkpoint(), photo, "--device", "gpu"), "device 'gpu' cannot be used here"),
                                ((checkpoint(), photo, "--out", tmp_path / "file" / "out"), "Not a directory"),
                                ((checkpoint(), photo, "--out", tmp_path), f"{photo} lies in the folder for results")):

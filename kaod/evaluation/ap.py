@@ -5,9 +5,10 @@ AP          COCO's AP: the mean over IoU .50:.05:.95, and over classes.
 AP50        the mean over classes of AP at IoU .5. "voc": the devkit's, over all points (from 2010 on). "coco":
             pycocotools'.
 AP50_11     "voc" alone: the devkit's mean over 11 recalls (2007).
-classes     by class, the AP50 ("voc") or the AP ("coco"); null for a class without objects. classes_11: as AP50_11.
-coco        pycocotools' AP, AP50, AP75, and the AP of small (< 32² px), medium and large (> 96² px) objects; null where
-            there is no such object. Ignored objects (VOC's `difficult`) are crowds here.
+classes     by class, the AP50 ("voc") or the AP ("coco"). classes_11: as AP50_11.
+coco        pycocotools' AP, AP50, AP75, and the AP of small (< 32² px), medium and large (> 96² px) objects. Ignored
+            objects (VOC's `difficult`) are crowds here.
+What has no object to be found, of a class, a size, or at all, is null.
 """
 
 import contextlib
@@ -106,7 +107,7 @@ def voc_metrics(dataset: datasets.DataSet, detections) -> dict:
     for key, points in (("", None), ("_11", 11)):
         classes = {name: curve and average_precision(*curve, points) for name, curve in curves.items()}
         known = [value for value in classes.values() if value is not None]
-        found |= {f"AP50{key}": float(np.mean(known)) if known else 0.0, f"classes{key}": classes}
+        found |= {f"AP50{key}": float(np.mean(known)) if known else None, f"classes{key}": classes}
     return found
 
 
@@ -140,9 +141,9 @@ def valid_mean(precision: np.ndarray) -> float | None:
     return float(valid.mean()) if valid.size else None
 
 
-def means(precision: np.ndarray) -> dict[str, float]:
-    """AP, AP50 and AP75 of pycocotools' precisions, whose first axis is the IoU; 0 where there is no object."""
-    return {name: valid_mean(each) or 0.0
+def means(precision: np.ndarray) -> dict[str, float | None]:
+    """AP, AP50 and AP75 of pycocotools' precisions, whose first axis is the IoU; None where there is no object."""
+    return {name: valid_mean(each)
             for name, each in (("AP", precision), ("AP50", precision[0]), ("AP75", precision[5]))}
 
 
@@ -168,7 +169,7 @@ def headline(dataset: datasets.DataSet, detections, ap: str, limit: int) -> dict
     return found | (voc_metrics(dataset, detections) if ap == "voc" else {})
 
 
-def ap50(dataset: datasets.DataSet, detections, ap: str, limit: int) -> float:
+def ap50(dataset: datasets.DataSet, detections, ap: str, limit: int) -> float | None:
     """The AP50 of `headline`, without the work for all the rest; the best `limit` detections of each photo count."""
     detections = strongest(detections, limit)
     return (voc_metrics(dataset, detections) if ap == "voc" else coco_metrics(dataset, detections, limit))["AP50"]

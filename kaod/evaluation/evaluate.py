@@ -131,7 +131,8 @@ def evaluate_results(profile: params.Profile, name: str, folder: Path) -> dict[s
             dataset = test_set(profile, kind)
             figures = evaluate(dataset, results.read(path, dataset), profile.evaluate.ap, profile.evaluate.detections,
                                kind)
-            print(f"{name} -{kind}: AP50 {figures['AP50']:.3f}", flush=True)
+            ap50 = figures["AP50"]
+            print(f"{name} -{kind}: AP50 {'–' if ap50 is None else f'{ap50:.3f}'}", flush=True)
             if kind.startswith("turn"):
                 sweep[str(int(kind.removeprefix("turn")))] = figures
             else:
@@ -172,8 +173,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     if given.results:
-        if Path(given.model).name != given.model:
-            parser.error(f"expected a plain name; got {given.model}")
+        params.check_name(given.model, "--results")
         files.write_json(profile.results / "detectors" / f"{given.model}.json",
                          evaluate_results(profile, given.model, given.results))
         return

@@ -5,11 +5,14 @@ metrics: {model: what `evaluate` writes to results/<profile>/details/MODEL.json}
 """
 
 import io
+import warnings
+from functools import cache
 from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ..data import files
@@ -52,6 +55,27 @@ def style(photos: bool = False) -> None:
         "figure.figsize": (8, 3.2), "figure.dpi": 80, "savefig.dpi": 80, "font.size": 11, "axes.titlesize": 12,
         "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
         "legend.frameon": False, "axes.prop_cycle": plt.cycler(color=LINES)})
+
+
+@cache
+def font_of(letter: str) -> str | None:
+    """The family of an installed font that has a letter, matplotlib's own if it does; None where none has."""
+    fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans")
+    return next((font.name for font in fonts if ord(letter) in font_manager.get_font(font.fname).get_charmap()), None)
+
+
+def legible(name: str) -> str:
+    """A class's name as figures can show it, in any script. Its letters are drawn in fonts that have them; a letter
+    that no installed font has is written as its code, like \\u732b. A dollar sign begins no formula."""
+    fonts = {letter: font_of(letter) for letter in name}
+    others = [font for font in fonts.values() if font not in (None, "DejaVu Sans")]
+    plt.rcParams["font.family"] = list(dict.fromkeys([*plt.rcParams["font.family"], *others]))
+    absent = "".join(letter for letter, font in fonts.items() if font is None)
+    if absent:
+        warnings.warn(f"no installed font has {absent!r}: written as codes; Noto Sans CJK, for one, has most scripts' "
+                      "letters", stacklevel=2)
+    name = "".join(letter if fonts[letter] else letter.encode("ascii", "backslashreplace").decode() for letter in name)
+    return name.replace("$", r"\$")
 
 
 def save(figure, path) -> None:
@@ -108,7 +132,7 @@ def vertex_histogram(counts: dict[str, list[int]], median: float, k: int, title:
 
 def vertices_by_class(counts: dict[str, list[int]], k: int):
     """Median and middle half of the vertex counts of each class; at most 20 classes, the most frequent ones."""
-    frame = pd.DataFrame({name: pd.Series(values) for name, values in counts.items()})
+    frame = pd.DataFrame({legible(name): pd.Series(values) for name, values in counts.items()})
     names = frame[frame.count().nlargest(20).index].median().sort_values().index
     axes = frame[names].plot.box(vert=False, whis=0, showfliers=False, showcaps=False,
                                  figsize=(8, 0.8 + 0.27 * len(names)), medianprops={"color": DARK, "linewidth": 3})
@@ -159,18 +183,19 @@ def curves(values: dict[str, dict[int, float]], title: str, xlabel: str = "steps
     """AP50, or another figure, of each model at some steps, or angles: {model: {step: AP50}}."""
     _, axes = plt.subplots()
     for model, look in looks(values).items():
-        axes.plot(pd.Series(values[model]).sort_index(), **look, label=model)
+        axes.plot(pd.Series(values[model], dtype=float).sort_index(), **look, label=model)
     return finish(axes, xlabel=xlabel, ylabel=ylabel, ylim=(0, None), title=title)
 
 
 def ap_bars(metrics: dict[str, dict], title: str):
-    """COCO's AP of each model on each test set."""
-    frame = pd.DataFrame({model: {f"-{kind}\n{NAMES[kind]}": each[kind]["coco"]["AP"] for kind in NAMES if kind in each}
-                          for model, each in metrics.items()}).dropna()
+    """COCO's AP of each model on each test set that all have; a dash where there is no object."""
+    kinds = [kind for kind in NAMES if all(kind in each for each in metrics.values())]
+    frame = pd.DataFrame({model: {f"-{kind}\n{NAMES[kind]}": each[kind]["coco"]["AP"] for kind in kinds}
+                          for model, each in metrics.items()}, dtype=float)
     axes = frame.plot.bar(width=0.8, rot=0, ylabel="AP", ylim=(0, 1), title=title)
-    for bars, look in zip(axes.containers, looks(metrics).values()):
+    for bars, (model, look) in zip(axes.containers, looks(metrics).items()):
         plt.setp(bars.patches, color=look["color"], hatch="" if look["linestyle"] == "-" else "//", edgecolor="white")
-        axes.bar_label(bars, fmt="%.2f", fontsize=9)
+        axes.bar_label(bars, ["–" if pd.isna(value) else f"{value:.2f}" for value in frame[model]], fontsize=9)
     axes.legend(loc="upper right", ncols=len(metrics))
     return axes.figure
 
@@ -224,7 +249,8 @@ def data_table(sets: dict[str, list]) -> str:
 def class_counts(sets: dict[str, list], classes: list[str], most: int = 20):
     """Objects of each class in each set of samples, as shares of the set; the `most` frequent classes."""
     counts = pd.DataFrame({key: np.bincount(np.concatenate([each.labels for each in samples]),
-                                            minlength=len(classes) + 1)[1:] for key, samples in sets.items()}, classes)
+                                            minlength=len(classes) + 1)[1:] for key, samples in sets.items()},
+                          list(map(legible, classes)))
     names = counts.sum(axis=1).nlargest(most).index
     axes = (100 * counts / counts.sum()).loc[names].plot.barh(figsize=(8, 1.2 + 0.36 * len(names)), width=0.8)
     for bars, key in zip(axes.containers, counts):

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch, Polygon
 from torchvision.ops import nms
 
 from .. import geometry
-from .charts import COLOURS, DARK
+from .charts import COLOURS, DARK, legible
 
 DASHES = (0, (4, 1.2))  # of upright boxes, so long that their colour is seen
 FROM_POINTS = ("rotated box", "hull (mask)", "keypoints")  # what is drawn of them; see `legend`
@@ -67,7 +67,7 @@ def name(axes, box, text: str) -> None:
     over all else, readable on any ground."""
     (bottom, top), (left, right) = axes.get_ylim(), axes.get_xlim()
     inside, late = box[1] < top + 0.08 * (bottom - top), box[0] > left + 0.65 * (right - left)
-    axes.annotate(text, (box[2 if late else 0], box[1]), (-1 if late else 1, -2 if inside else 2),
+    axes.annotate(legible(text), (box[2 if late else 0], box[1]), (-1 if late else 1, -2 if inside else 2),
                   textcoords="offset points", ha="right" if late else "left", va="top" if inside else "bottom",
                   fontsize=8, color="white", annotation_clip=True, zorder=5,
                   bbox={"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}).set_in_layout(False)
@@ -154,7 +154,7 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
     for number, panels in zip(chosen, grid):
         box = sample.boxes[number]
         middle, reach = (box[:2] + box[2:]) / 2, 0.75 * (box[2:] - box[:2]).max()
-        panels[0].set_ylabel(classes[sample.labels[number] - 1])
+        panels[0].set_ylabel(legible(classes[sample.labels[number] - 1]))
         for axes, (title, found) in zip(panels, moments.items()):
             show(axes, sample.image(), title if number == chosen[0] else "")
             axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))

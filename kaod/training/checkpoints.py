@@ -6,7 +6,6 @@ A training's folder has step-0000100.pt and so on: the last few, each whole, and
 import hashlib
 import io
 import json
-import pickle
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,21 +30,36 @@ def to_bytes(detector, profile: params.Profile, dataset: DataSet, k: int, half: 
     return buffer.getvalue()
 
 
+def read(path, device="cpu") -> dict:
+    """A checkpoint's content. Raises ValueError, in words of our own, for what is none: torch advises to load it with
+    `weights_only=False`, which would run whatever code is in the file."""
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except OSError:
+        raise
+    except Exception:  # anything may come of a file that is broken or none of torch's
+        raise ValueError("a broken file, or none that holds weights alone") from None
+    if not isinstance(saved, dict):
+        raise ValueError(f"it holds a {type(saved).__name__}")
+    return saved
+
+
 def load(path, device="cpu", detection: params.Evaluate = model.DETECTION):
     """A trained detector, ready to predict, its classes' names, and their ids in the data set's files.
 
     Raises ValueError that names the file.
     """
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved = read(path, device)
         detector = model.build(params.Model(**saved["model"]), params.Keypoints(**saved["keypoints"]),
                                len(saved["classes"]), saved["k"], detection, fetch=False)
         detector.load_state_dict(saved["weights"])
         names = saved["classes"], saved["category_ids"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; `dvc repro` trains the pipeline's models") from None
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: not a checkpoint of this version of kaod ({error})") from None
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
+        raise ValueError(f"{path}: not a checkpoint of this version of kaod ({said})") from None
     return detector.to(device).eval(), *names
 
 
@@ -90,10 +104,10 @@ class Run:
     def _newest(self) -> dict | None:
         for path in self.steps():
             try:
-                saved = torch.load(path, map_location="cpu", weights_only=True)
+                saved = read(path)
                 same = saved["fingerprint"] == self.fingerprint
-            except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-                print(f"{path} is broken ({' '.join(str(error).split())[:100]}): moved aside", flush=True)
+            except (KeyError, ValueError):
+                print(f"{path} is broken: moved aside", flush=True)
                 path.replace(path.with_suffix(".broken"))
                 continue
             if same:

@@ -1,5 +1,7 @@
 import contextlib
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +162,19 @@ def test_voc_ap_is_the_devkits(photos):
         every, eleven = devkit(samples, detections, label)
         assert average(samples, detections, label) == pytest.approx(every)
         assert average(samples, detections, label, 11) == pytest.approx(eleven)
+
+
+@pytest.mark.parametrize("rule", ["voc", "coco"])
+def test_what_has_no_object_has_no_ap(rule):
+    """A class without objects; and a set of which all are ignored, as a crop may leave it."""
+    samples = [sample([(0, 0, 50, 50)], [1])]
+    detections = [found([(0, 0, 50, 50), (60, 60, 80, 80)], [1, 2], [0.9, 0.8])]
+    told = ap.headline(datasets.DataSet(["a", "b"], [1, 2], samples), detections, rule, 100)
+    assert told["AP50"] == pytest.approx(1) and told["classes"] == {"a": pytest.approx(1), "b": None}
+    ignored = [replace(samples[0], ignore=np.array([True]))]
+    told = ap.headline(datasets.DataSet(["a", "b"], [1, 2], ignored), detections, rule, 100)
+    assert told["AP"] is told["AP50"] is told["coco"]["AP75"] is None and told.get("AP50_11") is None
+    assert json.loads(json.dumps(told)) == told
 
 
 def noisy(samples, classes: int, seed: int = 0):

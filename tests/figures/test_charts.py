@@ -108,4 +108,9 @@ def test_bars_of_the_kinds_that_all_models_have():
     axes = charts.ap_bars(metrics, "title").axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["-st\nas it is"]
     assert [text.get_text() for text in axes.texts] == ["0.50", "0.50"]
+    metrics = {"a": details(coco={"AP": None, "AP50": None}, AP50=None), "b": details()}  # one that found no objects
+    assert [text.get_text() for text in charts.ap_bars(metrics, "title").axes[0].texts] == ["–", "0.50"]
+    assert charts.results_table(metrics).splitlines()[2].startswith("| a | – | – |")
+    line, = charts.curves({"a": {0: None, 15: None}}, "title").axes[0].lines
+    assert np.isnan(line.get_ydata()).all()
     plt.close("all")

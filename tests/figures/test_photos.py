@@ -2,6 +2,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import ring
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from PIL import Image
 
 from kaod.figures import charts, photos
@@ -67,6 +70,46 @@ def test_a_picture_is_as_large_as_letters_can_be_read_on(tmp_path, size, drawn):
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.size == (drawn[0], drawn[1] + 26)  # and a legend
     plt.close("all")
+
+
+@pytest.fixture
+def font(tmp_path):
+    """A font with one letter, 猫: a square."""
+    pen = TTGlyphPen(None)
+    for place in ("moveTo", "lineTo", "lineTo", "lineTo"):
+        getattr(pen, place)({0: (0, 0), 1: (0, 900), 2: (900, 900), 3: (900, 0)}[len(pen.points)])
+    pen.closePath()
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "cat"])
+    builder.setupCharacterMap({ord("猫"): "cat"})
+    builder.setupGlyf({name: pen.glyph() for name in (".notdef", "cat")})
+    builder.setupHorizontalMetrics({name: (1000, 0) for name in (".notdef", "cat")})
+    builder.setupHorizontalHeader(ascent=900, descent=0)
+    builder.setupNameTable({"familyName": "Cats", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "cats.ttf")
+    return tmp_path / "cats.ttf"
+
+
+def test_names_of_classes_are_legible_in_any_script(font, monkeypatch, recwarn):
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [
+        each for each in font_manager.fontManager.ttflist if each.name == "DejaVu Sans"])
+    charts.font_of.cache_clear()
+    with plt.rc_context():
+        found = found_in((100, 80))
+        assert [charts.legible(name) for name in ("cat", "größe", "кошка", "قطة", "$a^$")] == [
+            "cat", "größe", "кошка", "قطة", r"\$a^\$"] and not recwarn
+        with pytest.warns(UserWarning, match="no installed font has '猫'"):
+            figure = photos.picture([Image.new("RGB", (100, 80))], [found], ["猫 $^$"])
+        assert labels(figure.axes[0]) == [r"\u732b \$^\$ 0.90"]
+        font_manager.fontManager.addfont(font)
+        charts.font_of.cache_clear()
+        figure = photos.picture([Image.new("RGB", (100, 80))], [found], ["猫 $^$"])
+        assert labels(figure.axes[0]) == [r"猫 \$^\$ 0.90"]
+        figure.draw_without_rendering()
+    assert not recwarn  # matplotlib warns of a letter that it cannot draw
+    charts.font_of.cache_clear()
 
 
 def test_grids_and_strips_have_a_legend(drawn):

@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import built
@@ -17,9 +20,17 @@ def test_a_trained_detector_comes_back(tiny, tmp_path):
     images = [torch.rand(3, 128, 128)]
     detector.score_thresh = again.score_thresh = 0.0
     assert torch.equal(detector(images)[0]["keypoints"], again(images)[0]["keypoints"])
-    path.write_bytes(b"no checkpoint")
-    with pytest.raises(ValueError, match="model.pt"):
-        checkpoints.load(path)
+    whole, saved = path.read_bytes(), torch.load(path)
+    for content in (b"no checkpoint", b"", whole[:-999], pickle.dumps({"weights": Path("code that would run")})):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="model.pt: not a checkpoint of this version of kaod .a broken file, or"):
+            checkpoints.load(path)
+    for content, message in ((torch.zeros(3), "it holds a Tensor"), ({"classes": []}, "it lacks 'model'"),
+                             (saved | {"weights": {}}, "Error.* in loading state_dict")):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=f"model.pt: not a checkpoint of this version of kaod .{message}") as error:
+            checkpoints.load(path)
+        assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="none.pt"):
         checkpoints.load(tmp_path / "none.pt")
 
