@@ -114,8 +114,11 @@ def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: d
             least: float = 0.0) -> None:
     """Reads the objects of one photo (3, H, W), and fills in what was found. Scores below `least` are unsure.
 
-    known: the model's labels, by those of the objects. An object that is unsure already is left as it is.
+    known: the model's labels, by those of the objects. An object that is unsure already is left as it is. Raises
+    ValueError where the model has no keypoints.
     """
+    if not isinstance(detector, model.KAOD):
+        raise ValueError("expected a model with keypoints; FCOS has none")
     frame = np.array(photo.shape[:0:-1], float)
     for each in objects:
         if each.unsure is None and each.label not in known:
@@ -135,6 +138,26 @@ def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: d
         each.corners, each.score = rotated_box(views, each.outline, each.box)
         if each.score < least:
             each.unsure = f"its score is below {least:g}"
+
+
+def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[str], least: float = 0.0) -> dict:
+    """What `relabel` fills in of objects (n) of one photo: outlines, rotated_corners (n, 4, 2), rotated_boxes (n, 5),
+    scores (n,), and unsure: why the upright box stayed, or None. labels: the model's numbers, or names of its classes.
+
+    Raises ValueError where boxes or labels are not of that form.
+    """
+    boxes = np.array(boxes, float).reshape(-1, 4)
+    wrong = [each for each in labels if each not in classes and each not in range(1, len(classes) + 1)]
+    if wrong or len(labels) != len(boxes) or not (boxes[:, 2:] > boxes[:, :2]).all():
+        raise ValueError("expected boxes (x1, y1, x2, y2) with an area, and a label for each, from 1 to "
+                         f"{len(classes)} or one of {', '.join(classes)}; got {len(boxes)} boxes and {list(labels)}")
+    numbers = [classes.index(each) + 1 if isinstance(each, str) else int(each) for each in labels]
+    objects = [Object(place, *each) for place, each in enumerate(zip(numbers, boxes))]
+    relabel(detector, photo, objects, {label: label for label in numbers}, least)
+    corners = np.array([upright(each.box) if each.unsure else each.corners for each in objects]).reshape(-1, 4, 2)
+    return {"outlines": [upright(each.box) if each.unsure else each.outline for each in objects],
+            "rotated_corners": corners, "rotated_boxes": geometry.rotated_boxes(corners)[1],
+            "scores": np.array([each.score for each in objects]), "unsure": [each.unsure for each in objects]}
 
 
 def read_coco(path: Path, folder: Path) -> tuple[dict, list[tuple[Sample, list[Object]]], list[str]]:
@@ -271,4 +294,4 @@ def write(folder: Path, content: dict, work: list[tuple[Sample, list[Object]]], 
 
 
 if __name__ == "__main__":
-    command(main, ValueError, OSError)
+    command(main)
