@@ -117,16 +117,17 @@ class Predictor:
         return answers
 
 
-    def relabel(self, photos, boxes, labels) -> list[dict]:
+    def relabel(self, photos, boxes, labels, fills: bool = False) -> list[dict]:
         """Rotated boxes and masks of objects whose upright boxes are known: `relabel.answers`' dict for each photo.
 
         photos: a list, see `read`. boxes: for each photo (n, 4), in pixels. labels: for each photo n names of classes,
-        or this model's numbers, from 1. Raises ValueError where lengths differ, or a class is unknown.
+        or this model's numbers, from 1. fills: the objects fill their rotated boxes, as cars do. Raises ValueError
+        where lengths differ, or a class is unknown.
         """
         if not len(photos) == len(boxes) == len(labels):
             raise ValueError(f"expected boxes and labels for each of {len(photos)} photos; got {len(boxes)} and "
                              f"{len(labels)}")
-        return [relabel.answers(self.detector, read(photo).to(self.device), *each, self.classes)
+        return [relabel.answers(self.detector, read(photo).to(self.device), *each, self.classes, fills)
                 for photo, *each in zip(photos, boxes, labels)]
 
 

@@ -11,8 +11,8 @@ sheet.png          the surest objects, the least sure, and random ones, to judge
 truth.json         with `--truth FILE`, COCO's format, the same annotation ids and true outlines: how good it all is.
 From Python: `kaod.load("model.pt").relabel(photos, boxes, labels)`.
 
-The score says how well V turned copies of the photo agree: it is the mean IoU of the rotated box that each copy alone
-gives with that of all together, in [0, 1].
+The score says how well turned copies of the photo agree: the mean IoU of the smallest rectangle around what each copy
+gives with the rotated box of all together, in [0, 1].
 """
 
 import argparse
@@ -93,26 +93,27 @@ def fitted(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     return (points - low) / extent * (box[2:] - box[:2]) + box[:2]
 
 
-def joined(views: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The outline (D, 2) of an object from its keypoints in several views (V, K, 2): the mean of their hulls, with the
-    labelled box (4,) as extent.
+def mean_hull(views: np.ndarray) -> np.ndarray:
+    """The mean (D, 2) of the hulls of an object's keypoints in several views (V, K, 2).
 
     The mean of convex shapes is Minkowski's: its outermost point in each direction is the mean of theirs.
     """
     outermost = (views @ DIRECTIONS.T).argmax(1)  # (V, D)
-    return fitted(np.take_along_axis(views, outermost[..., None], 1).mean(0), box)
+    return np.take_along_axis(views, outermost[..., None], 1).mean(0)
 
 
-def rotated_box(views: np.ndarray, outline: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, float]:
+def rotated_box(views: np.ndarray, box: np.ndarray, fills: bool) -> tuple[np.ndarray, float]:
     """The corners (4, 2) of an object's rotated box, and its score, as this module's docstring says."""
-    corners = geometry.rotated_boxes(outline[None])[0]
+    corners = geometry.rectangle_in_box(geometry.hulls(mean_hull(views)[None])[0], box, fills)
     alone = geometry.rotated_boxes(fitted(views, box))[0]
-    return corners[0], float(outlines.iou(*map(shapely.polygons, (corners, alone)), 1e-9).mean())
+    return corners, float(outlines.iou(*map(shapely.polygons, (corners, alone)), 1e-9).mean())
 
 
 def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: dict[int, int],
-            least: float = 0.0) -> None:
+            least: float = 0.0, fills: bool = False) -> None:
     """Reads the objects of one photo (3, H, W), and fills in what was found. Scores below `least` are unsure.
+
+    fills: the objects fill their rotated boxes, as cars and parcels do; the box is then the outline, too.
 
     known: the model's labels, by those of the objects. An object that is unsure already is left as it is. Raises
     ValueError where the model has no keypoints.
@@ -134,13 +135,13 @@ def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: d
         if len(views) == 0 or np.ptp(views, axis=1).min() < 1e-3:
             each.unsure = "no location of the network sees it"
             continue
-        each.outline = joined(views, each.box)
-        each.corners, each.score = rotated_box(views, each.outline, each.box)
+        each.corners, each.score = rotated_box(views, each.box, fills)
+        each.outline = each.corners if fills else fitted(mean_hull(views), each.box)
         if each.score < least:
             each.unsure = f"its score is below {least:g}"
 
 
-def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[str], least: float = 0.0) -> dict:
+def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[str], fills: bool = False) -> dict:
     """What `relabel` fills in of objects (n) of one photo: outlines, rotated_corners (n, 4, 2), rotated_boxes (n, 5),
     scores (n,), and unsure: why the upright box stayed, or None. labels: the model's numbers, or names of its classes.
 
@@ -153,7 +154,7 @@ def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[st
                          f"{len(classes)} or one of {', '.join(classes)}; got {len(boxes)} boxes and {list(labels)}")
     numbers = [classes.index(each) + 1 if isinstance(each, str) else int(each) for each in labels]
     objects = [Object(place, *each) for place, each in enumerate(zip(numbers, boxes))]
-    relabel(detector, photo, objects, {label: label for label in numbers}, least)
+    relabel(detector, photo, objects, {label: label for label in numbers}, fills=fills)
     corners = np.array([upright(each.box) if each.unsure else each.corners for each in objects]).reshape(-1, 4, 2)
     return {"outlines": [upright(each.box) if each.unsure else each.outline for each in objects],
             "rotated_corners": corners, "rotated_boxes": geometry.rotated_boxes(corners)[1],
@@ -229,6 +230,7 @@ def main() -> int:
                         "COCO, NAME/ beside annotations/instances_NAME.json)")
     parser.add_argument("--out", default="relabelled", type=Path, help="a folder (default: relabelled)")
     parser.add_argument("--least", default=0.0, type=float, help="objects with a lower score keep their upright box")
+    parser.add_argument("--fills", action="store_true", help="the objects fill their rotated boxes, as cars do")
     parser.add_argument("--truth", type=Path, help="a COCO file with the true outlines, to judge the result")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
@@ -246,7 +248,7 @@ def main() -> int:
     for sample, objects in tqdm(work, "photos", disable=None):
         try:
             photo = pil_to_tensor(sample.image()).to(given.device).float() / 255
-            relabel(detector, photo, objects, known, given.least)
+            relabel(detector, photo, objects, known, given.least, given.fills)
         except ValueError as error:
             faults.append(str(error))
             for each in objects:
