@@ -183,6 +183,38 @@ def rotated_corners(boxes: np.ndarray) -> np.ndarray:
     return transform(rigid(angle[:, 0], torch.zeros_like(center), center), upright).numpy()
 
 
+def principal_axis(ring: np.ndarray) -> np.ndarray:
+    """The direction (2,) in which the area within a convex ring (V, 2) is longest, by its second moments."""
+    around = ring - np.asarray(shapely.Polygon(ring).centroid.coords[0])
+    ahead = np.roll(around, -1, 0)
+    areas = around[:, 0] * ahead[:, 1] - around[:, 1] * ahead[:, 0]  # twice those of the triangles to the centroid
+    both = around + ahead
+    moments = sum(area * (np.outer(a, a) + np.outer(b, b) + np.outer(c, c)) for area, a, b, c in zip(
+        areas, around, ahead, both))
+    return np.linalg.eigh(moments * np.sign(areas.sum()))[1][:, 1]
+
+
+def rectangle_in_box(ring: np.ndarray, box: np.ndarray, fills: bool, trust: float = 0.6) -> np.ndarray:
+    """The corners (4, 2), clockwise, of the rectangle that lies as an object does and agrees with its upright box (4,).
+
+    ring: the object's convex outline (V, 2), as far as it is known. The angle is that of its principal axis. The sides
+    l along it and w have the box as upright extent, l |cos| + w |sin| by l |sin| + w |cos|, if the object `fills` its
+    rectangle, as a car does. Else that extent is larger, by as much as for the rectangle around the ring. Two equations
+    leave l and w open near 45°; so, by least squares, they also are those around the ring, with the weight `trust`.
+    """
+    along = principal_axis(ring)
+    axes = np.stack((along, (-along[1], along[0])))
+    sizes, size = box[2:] - box[:2], np.maximum(np.ptp(ring, axis=0), 1e-6)
+    around = np.ptp(ring @ axes.T, axis=0)
+    extents = np.abs(axes).T  # of sides l, w along x and y
+    wanted = sizes if fills else sizes * (extents @ around) / size
+    around = around * np.sqrt((sizes / size).prod())  # at the box's scale
+    equations = np.concatenate((extents, trust * np.eye(2)))
+    sides = np.linalg.lstsq(equations, np.concatenate((wanted, trust * around)), rcond=None)[0]
+    half = np.maximum(sides, 1e-3) / 2 * [(-1, -1), (1, -1), (1, 1), (-1, 1)]
+    return (box[:2] + box[2:]) / 2 + half @ axes
+
+
 def hulls(points: np.ndarray) -> list[np.ndarray]:
     """Convex hulls of point sets (B, K, 2): one (V, 2) ring each, open; V < 3 where the set is a line or a point."""
     if len(points) == 0:

@@ -22,8 +22,8 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from tqdm import tqdm
 
-from . import command, geometry, model, params
-from .data import coco, datasets, files, samples
+from . import command, geometry, model, params, relabel
+from .data import coco, datasets, files, formats, samples
 from .evaluation import results
 from .figures import charts, photos
 from .training import checkpoints
@@ -103,6 +103,20 @@ class Predictor:
             found = {key: values[kept] for key, values in found.items()}
             answers.append(describe(found, (tensor.shape[2], tensor.shape[1])))
         return answers
+
+
+    def relabel(self, photos, boxes, labels, fills: bool = False) -> list[dict]:
+        """Rotated boxes and masks of objects whose upright boxes are known: `relabel.answers`' dict for each photo.
+
+        photos: a list, see `read`. boxes: for each photo (n, 4), in pixels. labels: for each photo n names of classes,
+        or this model's numbers, from 1. fills: the objects fill their rotated boxes, as cars do. Raises ValueError
+        where lengths differ, or a class is unknown.
+        """
+        if not len(photos) == len(boxes) == len(labels):
+            raise ValueError(f"expected boxes and labels for each of {len(photos)} photos; got {len(boxes)} and "
+                             f"{len(labels)}")
+        return [relabel.answers(self.detector, read(photo).to(self.device), *each, self.classes, fills)
+                for photo, *each in zip(photos, boxes, labels)]
 
 
 @torch.inference_mode()
@@ -208,6 +222,7 @@ def main() -> int:
     parser.add_argument("photos", nargs="+", help="files, folders, or patterns in quotes")
     parser.add_argument("--out", default="predictions", type=Path, help="a folder (default: predictions)")
     parser.add_argument("--least", default=0.4, type=float, help="scores below are dropped (default: 0.4)")
+    parser.add_argument("--formats", action="store_true", help="also dota/ and yolo/, the rotated boxes for such tools")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     predictor = Predictor(given.checkpoint, given.device)
@@ -216,7 +231,7 @@ def main() -> int:
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
-    (_, names), rows, bad = samples.below(paths), [], []
+    (_, names), rows, bad, rotated = samples.below(paths), [], [], []
     for number, path, name, picture in zip(
             image_ids(paths), tqdm(paths, "photos", disable=None), names, picture_names(names)):
         try:
@@ -226,11 +241,16 @@ def main() -> int:
             figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
             charts.save(figure, given.out / picture)
             rows += records(found, number, name.as_posix(), predictor)
+            corners = found.get("rotated_corners", geometry.corners(torch.from_numpy(found["boxes"])).numpy())
+            rotated.append({"path": path, "name": name.as_posix(), "size": (photo.shape[2], photo.shape[1]),
+                            "corners": corners, "labels": found["labels"], "difficult": np.zeros(len(corners), bool)})
         except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the other photos' results are not lost
             said = f"{error or type(error).__name__}".splitlines()[0]
             bad.append(said if str(path) in said else f"{path}: {said}")
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
+    if given.formats:
+        formats.write(given.out, rotated, predictor.classes)
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")
     reasons = [left_out(path) for path in others]
     bad += filter(None, reasons)
