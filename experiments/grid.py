@@ -51,7 +51,7 @@ def hardware(device: str) -> str:
 
 
 def train_run(profile: params.Profile, name: str, changes: dict, seed: int, device: str) -> None:
-    """Trains one model with one seed, unless that is done; writes its weights, and beside them, in run.json, how they
+    """Trains one model with one seed, unless that is done; writes its weights, and beside them in run.json how they
     were made."""
     applied = params.apply(profile, changes)
     applied = replace(applied, train=replace(applied.train, seed=seed))

@@ -57,13 +57,14 @@ BOX, CORNERS = [30, 20, 10, 4, 90], [32, 15, 32, 25, 28, 25, 28, 15]
 @pytest.mark.parametrize("key, value", [("rotated_box", BOX), ("corners", CORNERS)])
 def test_rotated_boxes_in_either_form(key, value):
     """Best first, as all that a row has; a photo without detections has none, of the right shape."""
-    given = [row | {key: numbers, "bbox": [27, 15, 6, 10]} for row, numbers in zip(rows(), ([1.0] * len(value), value))]
+    given = [row | {key: numbers, "bbox": [27, 15, 6, 10]} for row, numbers in zip(
+        results.all_rows(DETECTIONS, DATASET), ([1.0] * len(value), value))]
     given[1]["score"] = 0.95
     full, empty = results.from_rows(given, DATASET)
     assert full["rotated_corners"].shape == (2, 4, 2) and empty["rotated_corners"].shape == (0, 4, 2)
     assert full["rotated_corners"][0] == pytest.approx(np.reshape(CORNERS, (4, 2)))
-    assert "rotated_corners" not in results.from_rows(rows(), DATASET)[0]
-    assert "rotated_corners" not in results.from_rows([row | {key: None} for row in rows()], DATASET)[0]
+    assert "rotated_corners" not in results.from_rows(results.all_rows(DETECTIONS, DATASET), DATASET)[0]
+    assert "rotated_corners" not in results.from_rows([row | {key: None} for row in results.all_rows(DETECTIONS, DATASET)], DATASET)[0]
 
 
 @pytest.mark.parametrize("first, change, message", [
@@ -77,7 +78,7 @@ def test_rotated_boxes_in_either_form(key, value):
     ({"corners": CORNERS}, {"rotated_box": BOX}, "corners [x1"),
     ({}, {"corners": CORNERS}, "neither rotated_box nor corners, as in row 1")])
 def test_a_wrong_rotated_box_is_named(first, change, message):
-    given = [row | more for row, more in zip(rows(), (first, change))]
+    given = [row | more for row, more in zip(results.all_rows(DETECTIONS, DATASET), (first, change))]
     with pytest.raises(ValueError, match=f"results: row 2: expected {re.escape(message)}"):
         results.from_rows(given, DATASET)
 
