@@ -64,7 +64,8 @@ def test_rotated_boxes_in_either_form(key, value):
     assert full["rotated_corners"].shape == (2, 4, 2) and empty["rotated_corners"].shape == (0, 4, 2)
     assert full["rotated_corners"][0] == pytest.approx(np.reshape(CORNERS, (4, 2)))
     assert "rotated_corners" not in results.from_rows(results.all_rows(DETECTIONS, DATASET), DATASET)[0]
-    assert "rotated_corners" not in results.from_rows([row | {key: None} for row in results.all_rows(DETECTIONS, DATASET)], DATASET)[0]
+    without = [row | {key: None} for row in results.all_rows(DETECTIONS, DATASET)]
+    assert "rotated_corners" not in results.from_rows(without, DATASET)[0]
 
 
 @pytest.mark.parametrize("first, change, message", [
