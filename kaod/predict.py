@@ -69,6 +69,13 @@ def read(photo) -> torch.Tensor:
     return photo.float()
 
 
+def check_list(photos) -> None:
+    """Raises ValueError for a photo that is in no list."""
+    if isinstance(photos, str | Path | Image.Image) or (
+            isinstance(photos, np.ndarray | torch.Tensor) and photos.ndim < 4):  # else read as H photos
+        raise ValueError(f"expected a list of photos; got one {type(photos).__name__}: put it in a list")
+
+
 class Predictor:
     """A trained detector that takes photos in any form. Raises ValueError where the checkpoint cannot be read or the
     device is not there."""
@@ -90,9 +97,7 @@ class Predictor:
         """
         if not 0 <= least <= 1:
             raise ValueError(f"least: expected a score from 0 to 1; got {least}")
-        if isinstance(photos, str | Path | Image.Image) or (
-                isinstance(photos, np.ndarray | torch.Tensor) and photos.ndim < 4):  # else read as H photos
-            raise ValueError(f"expected a list of photos; got one {type(photos).__name__}: put it in a list")
+        check_list(photos)
         if not len(photos):
             return []
         tensors = [read(photo).to(self.device) for photo in photos]
@@ -104,7 +109,6 @@ class Predictor:
             answers.append(describe(found, (tensor.shape[2], tensor.shape[1])))
         return answers
 
-
     def relabel(self, photos, boxes, labels, fills: bool = False) -> list[dict]:
         """Rotated boxes and masks of objects whose upright boxes are known: `relabel.answers`' dict for each photo.
 
@@ -112,6 +116,7 @@ class Predictor:
         or this model's numbers, from 1. fills: the objects fill their rotated boxes, as cars do. Raises ValueError
         where lengths differ, or a class is unknown.
         """
+        check_list(photos)
         if not len(photos) == len(boxes) == len(labels):
             raise ValueError(f"expected boxes and labels for each of {len(photos)} photos; got {len(boxes)} and "
                              f"{len(labels)}")

@@ -3,24 +3,24 @@
 `python -m kaod.relabel CHECKPOINT ANNOTATIONS --photos FOLDER --out OUT` reads the model's keypoints at each labelled
 object. ANNOTATIONS is a COCO file, or the list of a VOC set (VOC2007/ImageSets/Main/NAME.txt, with its photos). OUT has
 annotations.json   COCO's format: ids and all other fields as they were, and for each object `segmentation` (the hull),
-                   `rotated_box` (centre x, y, width, height, angle), `score`, and, where the upright box stayed as it
-                   was, `unsure`: why,
+                   `rotated_box` (centre x, y, width, height, angle), `score`, and, where the upright box stays,
+                   `unsure`: why,
 dota/, yolo/       the rotated boxes for DOTA's and YOLO-OBB's tools, see `data.formats`,
 SegmentationObject/, SegmentationClass/  the masks as VOC has them, where the input is VOC's,
+left.txt           what is wrong, and which objects keep their upright box, one line each,
 sheet.png          the surest objects, the least sure, and random ones, to judge by eye,
 truth.json         with `--truth FILE`, COCO's format, the same annotation ids and true outlines: how good it all is.
 From Python: `kaod.load("model.pt").relabel(photos, boxes, labels)`.
 
-The score says how well turned copies of the photo agree: the mean IoU of the smallest rectangle around what each copy
-gives with the rotated box of all together, in [0, 1].
+The rotated box has the angle of the keypoints' hull, and sides that agree with the labelled box. The score says how
+well turned copies of the photo agree: it is the mean IoU of that box, read from all of them, with the smallest
+rectangle around what each gives alone, in [0, 1].
 """
 
 import argparse
-import os
+import json
 import shlex
 import sys
-from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from . import command, geometry, model
-from .data import coco, fields, files, formats, voc
-from .data.samples import DataSet, Sample
+from .data import files, formats, labelled
+from .data.labelled import Labelled, Object
 from .evaluation import compare, outlines, relabelled
 from .figures import charts, photos
 from .training import checkpoints
@@ -40,24 +40,14 @@ from .training import checkpoints
 SHOWN = 8  # objects in a row of the sheet
 TURNS = 7  # copies of a photo, evenly within the angles of the training
 DIRECTIONS = np.array([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 72, endpoint=False)])
+WRITTEN = {"annotations.json", "left.txt", "dota", "yolo", "SegmentationObject", "SegmentationClass", "sheet.png",
+           "truth.json"}
+NO_HULL = "expected a model with three keypoints or more; a line has no rotated box, and FCOS has none"
 
 
-@dataclass
-class Object:
-    """A labelled object. place: in the file's list of annotations. label: from 1, of the file's classes; box: (4,).
-
-    unsure: why the upright box stays, if it does; else the score, the outline (D, 2), and the corners (4, 2) of the
-    rotated box.
-    """
-
-    place: int
-    label: int
-    box: np.ndarray
-    difficult: bool = False
-    unsure: str | None = None
-    score: float = 0.0
-    outline: np.ndarray | None = None
-    corners: np.ndarray | None = None
+def has_hull(detector: model.FCOS) -> bool:
+    """Whether it has keypoints, and enough to span an area."""
+    return isinstance(detector, model.KAOD) and detector.head.regression_head.bbox_reg.out_channels >= 6
 
 
 @torch.inference_mode()
@@ -71,7 +61,7 @@ def read(detector: model.KAOD, photo: Tensor, boxes: Tensor, labels: Tensor) -> 
     """
     target = {"boxes": boxes, "labels": labels}
     images, targets = detector.transform([photo] * TURNS, [target] * TURNS)
-    sizes = model.photo_sizes(images)
+    sizes = geometry.photo_sizes(images)
     angles = torch.linspace(-1, 1, TURNS).to(sizes) * detector.settings.angle
     views = detector.views(images, geometry.rigid(angles, torch.zeros_like(sizes), sizes / 2), "mean", first=False)
     _, matched = detector.turned_losses(targets, views)
@@ -102,24 +92,29 @@ def mean_hull(views: np.ndarray) -> np.ndarray:
     return np.take_along_axis(views, outermost[..., None], 1).mean(0)
 
 
+def joined(views: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The outline (D, 2) of an object: the mean hull of its views (V, K, 2), with the labelled box (4,) as extent."""
+    return fitted(mean_hull(views), box)
+
+
 def rotated_box(views: np.ndarray, box: np.ndarray, fills: bool) -> tuple[np.ndarray, float]:
     """The corners (4, 2) of an object's rotated box, and its score, as this module's docstring says."""
     corners = geometry.rectangle_in_box(geometry.hulls(mean_hull(views)[None])[0], box, fills)
     alone = geometry.rotated_boxes(fitted(views, box))[0]
-    return corners, float(outlines.iou(*map(shapely.polygons, (corners, alone)), 1e-9).mean())
+    agree = outlines.iou(*map(shapely.polygons, (corners, alone)), 1e-9)
+    return corners, float(agree.mean()) if len(views) > 1 else 0.0  # one copy has none to agree with
 
 
 def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: dict[int, int],
             least: float = 0.0, fills: bool = False) -> None:
     """Reads the objects of one photo (3, H, W), and fills in what was found. Scores below `least` are unsure.
 
-    fills: the objects fill their rotated boxes, as cars and parcels do; the box is then the outline, too.
-
-    known: the model's labels, by those of the objects. An object that is unsure already is left as it is. Raises
-    ValueError where the model has no keypoints.
+    fills: the objects fill their rotated boxes, as cars and parcels do; these are the outlines, too. known: the model's
+    labels, by those of the objects. An object that is unsure already is left as it is. Raises ValueError where the
+    model has no hull.
     """
-    if not isinstance(detector, model.KAOD):
-        raise ValueError("expected a model with keypoints; FCOS has none")
+    if not has_hull(detector):
+        raise ValueError(NO_HULL)
     frame = np.array(photo.shape[:0:-1], float)
     for each in objects:
         if each.unsure is None and each.label not in known:
@@ -132,13 +127,14 @@ def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: d
     boxes = torch.tensor(np.array([each.box for each in open_]), dtype=torch.float32, device=photo.device)
     labels = torch.tensor([known[each.label] for each in open_], device=photo.device)
     for each, views in zip(open_, read(detector, photo, boxes, labels)):
-        if len(views) == 0 or np.ptp(views, axis=1).min() < 1e-3:
+        if len(views) == 0 or min(map(len, geometry.hulls(views))) < 3:
             each.unsure = "no location of the network sees it"
             continue
-        each.corners, each.score = rotated_box(views, each.box, fills)
-        each.outline = each.corners if fills else fitted(mean_hull(views), each.box)
+        corners, each.score = rotated_box(views, each.box, fills)
         if each.score < least:
             each.unsure = f"its score is below {least:g}"
+        else:
+            each.outline, each.corners = corners if fills else joined(views, each.box), corners
 
 
 def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[str], fills: bool = False) -> dict:
@@ -147,77 +143,89 @@ def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[st
 
     Raises ValueError where boxes or labels are not of that form.
     """
-    boxes = np.array(boxes, float).reshape(-1, 4)
-    wrong = [each for each in labels if each not in classes and each not in range(1, len(classes) + 1)]
-    if wrong or len(labels) != len(boxes) or not (boxes[:, 2:] > boxes[:, :2]).all():
-        raise ValueError("expected boxes (x1, y1, x2, y2) with an area, and a label for each, from 1 to "
-                         f"{len(classes)} or one of {', '.join(classes)}; got {len(boxes)} boxes and {list(labels)}")
-    numbers = [classes.index(each) + 1 if isinstance(each, str) else int(each) for each in labels]
-    objects = [Object(place, *each) for place, each in enumerate(zip(numbers, boxes))]
+    named = {name: number for number, name in enumerate(classes, 1)}
+    try:
+        numbers = [named[each] if isinstance(each, str) else int(each) for each in labels]
+        corners = np.asarray(boxes).astype(float).reshape(len(numbers), 4)
+        right = (corners[:, 2:] > corners[:, :2]).all() and set(numbers) <= set(named.values())
+    except (KeyError, TypeError, ValueError):  # no such class, no numbers, not one each
+        right = False
+    if not right:
+        raise ValueError("expected boxes (x1, y1, x2, y2) with an area, and for each a label, from 1 to "
+                         f"{len(named)} or one of {', '.join(named)}; got boxes {str(boxes):.80} and labels "
+                         f"{str(labels):.80}")
+    objects = [Object(place, *each) for place, each in enumerate(zip(numbers, corners))]
     relabel(detector, photo, objects, {label: label for label in numbers}, fills=fills)
-    corners = np.array([upright(each.box) if each.unsure else each.corners for each in objects]).reshape(-1, 4, 2)
-    return {"outlines": [upright(each.box) if each.unsure else each.outline for each in objects],
-            "rotated_corners": corners, "rotated_boxes": geometry.rotated_boxes(corners)[1],
+    corners = np.array([each.corners for each in objects]).reshape(-1, 4, 2)
+    return {"outlines": [each.outline for each in objects], "rotated_corners": corners,
+            "rotated_boxes": geometry.rotated_boxes(corners)[1],
             "scores": np.array([each.score for each in objects]), "unsure": [each.unsure for each in objects]}
 
 
-def read_coco(path: Path, folder: Path) -> tuple[dict, list[tuple[Sample, list[Object]]], list[str]]:
-    """A file's content, its photos with their objects, and what is wrong, one line each.
+def ours(folder: Path) -> bool:
+    """Whether it is new, empty, or what this command wrote: all else is somebody's, and to be kept."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return not folder.exists() or folder.is_dir() and (
+        not names or {"annotations.json", "left.txt"} <= names <= WRITTEN)
 
-    Raises ValueError that names the file where it is not COCO's at all.
+
+def run(checkpoint, annotations: Path, out: Path, photos: Path | None = None, truth: Path | None = None,
+        least: float = 0.0, fills: bool = False, device: str = "cpu") -> tuple[Labelled, tuple | None]:
+    """What the command does: the data set, with what was read and what is wrong, and `relabelled.told` of the truth.
+
+    `out` is written at the end, whole. Raises ValueError for what no object can be read with, or from, and where `out`
+    is somebody's.
     """
-    content, faults = coco.parse(path), []
-    names = {item["id"]: item["name"] for item in content["categories"]}
-    labels = {number: label for label, number in enumerate(names, 1)}
-    images = coco.read_images(path, content["images"], faults)
-    found = {key: (Sample.of(folder / each[1], each[2], [], id=each[0]), []) for key, each in images.items() if each}
-    for place, item in enumerate(content["annotations"]):
-        try:
-            key = str(fields.identity(item.get("image_id"), "image_id"))
-            if key not in found:
-                raise ValueError(f"image_id is {key}, which no image that can be read has")
-            sample, objects = found[key]
-            (box, label, ignore, _), *_ = coco.read_object(item, sample.size, labels, names)
-            crowd = fields.flag(item.get("iscrowd"), "iscrowd")
-            objects.append(Object(place, label, np.array(box), ignore, "it is a crowd" if crowd else None))
-        except ValueError as error:
-            faults.append(f"{path}: {coco.entry('annotation', item, place + 1)}: {error}")
-    return content, list(found.values()), faults
+    if not ours(out):
+        raise ValueError(f"{out}: expected a new folder, or one that this command wrote")
+    detector, classes, _ = checkpoints.load(checkpoint, device)
+    if not has_hull(detector):
+        raise ValueError(f"{checkpoint}: {NO_HULL}")
+    data = labelled.read(annotations, photos)
+    true = relabelled.known(data, truth) if truth else None
+    known = {label: classes.index(name) + 1 for label, name in enumerate(data.classes, 1) if name in classes}
+    with files.whole(out) as folder:
+        for each in tqdm(data.photos, "photos", disable=None):
+            try:
+                photo = pil_to_tensor(each.sample.image()).to(device).float() / 255
+                relabel(detector, photo, each.objects, known, least, fills)
+            except (ValueError, RuntimeError, MemoryError) as error:  # the other photos' objects are not lost
+                said = f"{error or type(error).__name__}".splitlines()[0]
+                data.faults.append(said if str(each.sample.path) in said else f"{each.sample.path}: {said}")
+                for item in each.objects:
+                    item.unsure = "its photo cannot be read"
+        data.faults += [f"{each.sample.path}: {data.named(item)} keeps its upright box: {item.unsure}"
+                        for each in data.photos for item in each.objects if item.unsure]
+        write(folder, data, voc=annotations.suffix == ".txt")
+        told = relabelled.told(relabelled.quality(true)) if true else None
+        if told:
+            files.write_json(folder / "truth.json", {
+                "command": shlex.join(["python", "-m", "kaod.relabel", str(checkpoint), str(annotations), "--truth",
+                                       str(truth), "--least", str(least), *["--fills"] * fills]),
+                "commit": compare.commit(),
+                **{name: table.to_dict("index") for name, table in zip(("groups", "quarters"), told)}})
+    return data, told
 
 
-def read_voc(path: Path) -> tuple[dict, list[tuple[Sample, list[Object]]], list[str]]:
-    """The same of a VOC set, from its list: its content as COCO has it, with ids from 1."""
-    folder, faults = path.resolve().parents[2], []
-    name = f"{folder.name}/{path.stem}"
-    classes = voc.classes(folder.parent, [name], [])
-    samples = [replace(sample, id=number) for number, sample in enumerate(
-        voc.read(folder.parent, name, classes, faults), 1)]
-    content = coco.to_coco(DataSet(classes, list(range(1, len(classes) + 1)), samples), folder / "JPEGImages")
-    place, found = count(), []
-    for sample in samples:
-        found.append((sample, [Object(next(place), label, box.astype(float), bool(difficult)) for box, label, difficult
-                               in zip(sample.boxes, sample.labels.tolist(), sample.ignore)]))
-    return content, found, faults
-
-
-def filled(content: dict, work: list[tuple[Sample, list[Object]]]) -> dict:
-    """The annotation file, with what was read."""
-    annotations = list(content["annotations"])
-    for each in (each for _, objects in work for each in objects):
-        corners = upright(each.box) if each.unsure else each.corners
-        new = {"rotated_box": [round(value, 2) for value in geometry.rotated_boxes(corners[None])[1][0].tolist()],
-               "score": round(each.score, 4)}
-        if each.unsure:
-            new["unsure"] = each.unsure
-        else:
-            new["segmentation"] = [geometry.hulls(each.outline[None])[0].round(2).flatten().tolist()]
-        annotations[each.place] = annotations[each.place] | new
-    return content | {"annotations": annotations}
-
-
-def upright(box: np.ndarray) -> np.ndarray:
-    """The corners (4, 2) of a box (4,)."""
-    return geometry.corners(torch.from_numpy(box)).numpy()
+def write(folder: Path, data: Labelled, voc: bool) -> None:
+    """All that this module's docstring names, but truth.json."""
+    files.write_bytes(folder / "annotations.json", json.dumps(labelled.filled(data)).encode())
+    files.write_bytes(folder / "left.txt", "".join(f"{line}\n" for line in data.faults).encode())
+    formats.write(folder, [
+        {"path": each.sample.path, "name": each.name, "size": each.sample.size,
+         "corners": np.array([item.corners for item in each.objects]).reshape(-1, 4, 2),
+         "labels": np.array([item.label for item in each.objects], int),
+         "difficult": np.array([item.difficult for item in each.objects], bool)} for each in data.photos], data.classes)
+    for each in data.photos if voc else ():
+        outlines, labels, numbers = zip(*((item.outline, item.label, item.number) for item in each.objects)) \
+            if each.objects else ((), (), ())
+        formats.voc(folder, str(Path(each.name).with_suffix("")), outlines, labels, numbers, each.sample.size)
+    sure = [(each.sample, item) for each in data.photos for item in each.objects if not item.unsure]
+    sure.sort(key=lambda pair: pair[1].score, reverse=True)
+    if sure:
+        chosen = np.random.default_rng(0).permutation(len(sure))[:SHOWN]
+        charts.save(photos.sheet({"surest": sure[:SHOWN], "least sure": sure[::-1][:SHOWN],
+                                  "random": [sure[index] for index in chosen]}, data.classes), folder / "sheet.png")
 
 
 def main() -> int:
@@ -234,65 +242,16 @@ def main() -> int:
     parser.add_argument("--truth", type=Path, help="a COCO file with the true outlines, to judge the result")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
-    if given.out.exists() and not (given.out.is_dir() and (
-            (given.out / "annotations.json").is_file() or not any(given.out.iterdir()))):
-        raise ValueError(f"{given.out}: expected a new folder, or one that this command wrote")
-    detector, classes, _ = checkpoints.load(given.checkpoint, given.device)
-    if not isinstance(detector, model.KAOD):
-        raise ValueError(f"{given.checkpoint}: expected a model with keypoints; FCOS has none")
-    of_voc = given.annotations.suffix == ".txt"
-    content, work, faults = read_voc(given.annotations) if of_voc else read_coco(
-        given.annotations, given.photos or coco.photo_folder(Path(), os.fspath(given.annotations)))
-    names = [item["name"] for item in content["categories"]]
-    known = {label: classes.index(name) + 1 for label, name in enumerate(names, 1) if name in classes}
-    for sample, objects in tqdm(work, "photos", disable=None):
-        try:
-            photo = pil_to_tensor(sample.image()).to(given.device).float() / 255
-            relabel(detector, photo, objects, known, given.least, given.fills)
-        except ValueError as error:
-            faults.append(str(error))
-            for each in objects:
-                each.unsure = "its photo cannot be read"
-    faults += [f"{sample.path}: {coco.entry('annotation', content['annotations'][each.place], each.place + 1)} "
-               f"({names[each.label - 1]}) keeps its upright box: {each.unsure}"
-               for sample, objects in work for each in objects if each.unsure]
-    with files.whole(given.out) as folder:
-        write(folder, content, work, names, of_voc)
-        files.write_bytes(folder / "left.txt", "".join(f"{line}\n" for line in faults).encode())
-        if given.truth:
-            groups, quarters = relabelled.told(relabelled.quality(content, work, given.truth))
-            print(f"mean IoU with the truth\n{groups.round(3).to_string()}\n\nby quarter of the score\n"
-                  f"{quarters.round(3).to_string()}\n")
-            files.write_json(folder / "truth.json", {
-                "command": shlex.join(["python", "-m", "kaod.relabel", *sys.argv[1:]]), "commit": compare.commit(),
-                "groups": groups.T.to_dict(), "quarters": quarters.T.to_dict()})
-    done = [each.unsure is None for _, objects in work for each in objects]
-    print(f"{sum(done):,} of {len(done):,} objects in {len(work):,} photos: {given.out}/")
-    for line in faults[:20] + [f"… and {len(faults) - 20:,} more, in {given.out}/left.txt"] * (len(faults) > 20):
+    data, told = run(**vars(given))
+    for title, table in zip(("mean IoU with the truth", "by quarter of the score"), told or ()):
+        print(f"{title}\n{table.round(3).to_string()}\n")
+    done = [item.unsure is None for each in data.photos for item in each.objects]
+    print(f"{sum(done):,} of {len(done):,} objects in {len(data.photos):,} photos: {given.out}/")
+    for line in data.faults[:20]:
         print(line, file=sys.stderr)
-    return 1 if faults else 0
-
-
-def write(folder: Path, content: dict, work: list[tuple[Sample, list[Object]]], classes: list[str],
-          of_voc: bool) -> None:
-    """All that this module's docstring names, but truth.json. classes: of the file, in the order of its labels."""
-    files.write_json(folder / "annotations.json", filled(content, work))
-    names = {str(image.get("id")): image["file_name"] for image in content["images"] if "file_name" in image}
-    rows = [{"path": sample.path, "name": names[str(sample.id)], "size": sample.size,
-             "corners": np.array([upright(each.box) if each.unsure else each.corners for each in objects]).reshape(
-                 -1, 4, 2),
-             "labels": np.array([each.label for each in objects], int),
-             "difficult": np.array([each.difficult for each in objects], bool)} for sample, objects in work]
-    formats.write(folder, rows, classes)
-    for row, (sample, objects) in zip(rows, work if of_voc else ()):
-        shapes = [upright(each.box) if each.unsure else each.outline for each in objects]
-        formats.voc(folder, Path(row["name"]).with_suffix(""), shapes, row["labels"], sample.size)
-    sure = sorted(((each.score, number, sample, each) for number, (sample, objects) in enumerate(work)
-                   for each in objects if not each.unsure), key=lambda row: row[:2], reverse=True)
-    if sure:
-        chosen = np.random.default_rng(0).permutation(len(sure))[:SHOWN]
-        charts.save(photos.sheet({"surest": sure[:SHOWN], "least sure": sure[::-1][:SHOWN],
-                                  "random": [sure[index] for index in chosen]}, classes), folder / "sheet.png")
+    if len(data.faults) > 20:
+        print(f"… and {len(data.faults) - 20:,} more, in {given.out}/left.txt", file=sys.stderr)
+    return 1 if data.faults else 0
 
 
 if __name__ == "__main__":

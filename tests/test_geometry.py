@@ -256,3 +256,29 @@ def test_the_area_of_outlines_holds_no_lines():
         area = geometry.polygon(parts)
         assert area.is_valid and {part.geom_type for part in shapely.get_parts(area)} == {"Polygon"}
     assert geometry.polygon([spike[2:5]]).is_empty
+
+
+@given(st.floats(-180, 180), st.floats(20, 90), st.floats(0.2, 0.9), st.floats(0.5, 1.5), st.booleans())
+def test_a_rectangle_is_found_from_its_box_and_a_hull_of_its_form(angle, length, ratio, scale, fills):
+    """Also where the hull is too small, as soft extents are, or too large."""
+    half = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (length, length * ratio) / 2
+    turn = geometry.rigid(torch.tensor(angle).double(), torch.zeros(2).double(), torch.zeros(2).double())
+    true = geometry.transform(turn, torch.from_numpy(half)).numpy() + (50, 40)
+    box = np.concatenate((true.min(0), true.max(0)))
+    found = geometry.rectangle_in_box((true - 7) * scale, box, fills)
+    shapes = shapely.Polygon(found), shapely.Polygon(true)
+    assert shapes[0].symmetric_difference(shapes[1]).area < 1e-3 * shapes[1].area
+    (x, y), (z, w) = found[1] - found[0], found[2] - found[1]
+    assert x * w - y * z > 0  # clockwise on the screen
+
+
+def test_what_does_not_fill_its_rectangle_has_a_larger_one_than_its_box_alone_says():
+    turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    ring = np.stack((40 * np.cos(turn), 10 * np.sin(turn)), 1)
+    angle = np.radians(30)
+    axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    ring = ring @ axes + (60, 50)
+    box = np.concatenate((ring.min(0), ring.max(0)))
+    true = shapely.Polygon([(-40, -10), (40, -10), (40, 10), (-40, 10)] @ axes + (60, 50))
+    loose, filled = (shapely.Polygon(geometry.rectangle_in_box(ring, box, fills)) for fills in (False, True))
+    assert loose.symmetric_difference(true).area < 0.01 * true.area and filled.area < 0.9 * true.area

@@ -13,7 +13,7 @@ import pytest
 from kaod import ROOT
 
 LAYERS = [("params", "geometry"), ("data",), ("losses", "model"), ("training", "train"), ("evaluation",),
-          ("figures", "predict", "export")]
+          ("figures", "predict", "relabel", "export")]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 ABOVE = ("experiments", "notebooks", "benchmarks", "tests")
 UNKNOWN_TO_THE_MODEL = ("data", "training")

@@ -144,7 +144,7 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     executed = sorted((clone.folder / "runs/tiny/notebooks").glob("*.ipynb"))
     before = [files.digest(path) for path in executed]
     stages = re.findall(r"(?m)^((?:pictures|notebooks|grid)@\S+)", clone("dvc", "stage", "list", "--names-only"))
-    assert len(stages) == len(executed) == 9
+    assert len(stages) == len(executed) == 10
     clone("dvc", "repro", "--force", "--single-item", "notebooks@06-explore", "notebooks@07-how-does-it-learn")
     assert [files.digest(path) for path in executed] == before  # run again, the same bytes
     shown = [outputs(path) for path in executed]
@@ -182,6 +182,9 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     (command,) = readme.commands("python -m kaod.predict")
     clone(*shlex.split(in_tiny(command)))
     assert len(list((clone.folder / "predictions").glob("*.png"))) == 10
+    (command,) = readme.commands("python -m kaod.relabel")
+    clone(*shlex.split(in_tiny(command)), fails=True)  # the frame cuts some
+    assert (clone.folder / "relabelled" / "sheet.png").stat().st_size > 5000
     (command,) = readme.commands("python -m kaod.export")
     clone(*shlex.split(in_tiny(command)))
     script = readme.fenced("python")[0]

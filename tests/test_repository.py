@@ -154,7 +154,7 @@ FORMS = [
     r"dvc exp run -S profile=(coco|voc|nuclei) .*",
     r"python -m kaod\.train kaod",
     r"python -m kaod\.evaluation\.evaluate my-detector --results my-detector-results",
-    r"python -m kaod\.(predict|export) runs/shapes/kaod/model\.pt .*",
+    r"python -m kaod\.(predict|relabel|export) runs/shapes/kaod/model\.pt .*",
     r"python -m kaod\.figures\.notebooks publish",
     r"papermill notebooks/\S+\.ipynb runs/\S+\.ipynb .* --cwd notebooks",
     r"pytest --nbval-lax notebooks",

@@ -31,8 +31,8 @@ def photo_folder(root: Path, name: str, photos: str | None = None) -> Path:
     beside = folder.parent if folder.name == "annotations" else folder
     found = re.fullmatch(r"instances_(.+)\.json", Path(name).name)
     if not photos and not found and beside != folder:
-        raise ValueError(f"{name}: expected annotations/instances_NAME.json, with its photos in NAME/; or their folder "
-                         "as `photos` in params.yaml")
+        raise ValueError(f"{name}: expected annotations/instances_NAME.json, with its photos in NAME/; or name their "
+                         "folder (`photos` in params.yaml, or --photos)")
     return root / beside / (photos or (found[1] if found else ""))
 
 

@@ -8,7 +8,6 @@ each object: classes count from 0, corners are shares of the photo's width and h
 
 import io
 import shutil
-from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,14 +17,24 @@ from PIL import Image
 
 from ..geometry import masks
 from . import files
+from .voc import VOID
 
 
 def stems(names: list[str]) -> list[str]:
-    """A name for each photo's text file, folders kept: that of the photo without its suffix, or with it where two
-    photos would share one. names: paths from the photos' folder, with slashes."""
-    bare = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    count = Counter(bare)
-    return [name.replace(".", "-") if count[short] > 1 else short for name, short in zip(names, bare)]
+    """A name for each photo's text file: the photo's without its suffix, or with it where that is taken. Folders are
+    kept, but those called "images", since YOLO takes the last such folder of a path for its own.
+
+    names: paths from the photos' folder, with slashes.
+    """
+    taken: dict[str, None] = {}  # keeps their order
+    for name in names:
+        *folders, last = PurePosixPath(name).parts
+        path = PurePosixPath(*(folder for folder in folders if folder != "images"), last)
+        stem, other = path.with_suffix("").as_posix(), path.as_posix()
+        while stem in taken:
+            stem, other = other, f"{other}-"
+        taken[stem] = None
+    return list(taken)
 
 
 def dota(corners: np.ndarray, classes: list[str], difficult: np.ndarray) -> str:
@@ -46,8 +55,8 @@ def write(folder: Path, photos: list[dict], classes: list[str]) -> None:
     """FOLDER/dota/labelTxt/ and FOLDER/yolo/, of photos: dicts of path, name (from the photos' folder), size
     (w, h), corners (n, 4, 2), labels (n,), difficult (n,).
 
-    YOLO looks for labels/ beside images/, so images/ has links to the photos (copies, where links cannot be made).
-    Objects that are difficult are left out there, as YOLO has no word for them.
+    YOLO looks for labels/ beside images/, so images/ has links to the photos that are there (copies, where links cannot
+    be made). Objects that are difficult are left out there, as YOLO has no word for them.
     """
     for photo, stem in zip(photos, stems([photo["name"] for photo in photos])):
         kept = ~photo["difficult"]
@@ -55,29 +64,34 @@ def write(folder: Path, photos: list[dict], classes: list[str]) -> None:
             photo["corners"], [classes[label - 1] for label in photo["labels"]], photo["difficult"]).encode())
         files.write_bytes(folder / "yolo" / "labels" / f"{stem}.txt", yolo(
             photo["corners"][kept], photo["labels"][kept], photo["size"]).encode())
-        link = folder / "yolo" / "images" / f"{stem}{Path(photo['path']).suffix}"
+        path = Path(photo["path"])
+        link = folder / "yolo" / "images" / f"{stem}{path.suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            link.symlink_to(Path(photo["path"]).resolve())
-        except OSError:
-            shutil.copy(photo["path"], link)
+        link.unlink(missing_ok=True)  # of another run: a copy would go through it, over somebody's photo
+        if path.is_file():
+            try:
+                link.symlink_to(path.resolve())
+            except OSError:
+                shutil.copy(path, link)
     content = {"train": "images", "val": "images", "names": dict(enumerate(classes))}  # from the file's own folder on
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     files.write_bytes(folder / "yolo" / "data.yaml", text.encode())
 
 
-def voc(folder: Path, stem, outlines: list[np.ndarray], labels: np.ndarray, size: tuple[int, int]) -> None:
-    """One photo's masks: SegmentationObject/STEM.png says of which object each pixel is, counted from 1, and
-    SegmentationClass/STEM.png of which label. Where two objects meet, the smaller is in front; what comes after the
-    254th object is left out, as VOC has no number for it.
+def voc(folder: Path, stem: str, outlines: list[np.ndarray], labels: list[int], numbers: list[int],
+        size: tuple[int, int]) -> None:
+    """One photo's masks: SegmentationObject/STEM.png says of which object each pixel is, by its number from 1, and
+    SegmentationClass/STEM.png of which label. Where two objects meet, the smaller is in front. Objects with numbers
+    above 254 are left out, as VOC's masks have none for them.
 
     outlines: (V, 2) pixels each. size: width and height.
     """
     instances, kinds = np.zeros((2, *size[::-1]), np.uint8)
-    areas = [shapely.convex_hull(shapely.multipoints(outline)).area for outline in outlines[:254]]
+    areas = [shapely.convex_hull(shapely.multipoints(outline)).area for outline in outlines]
     for index in np.argsort(areas)[::-1]:
-        mask = masks(outlines[index][None], size)[0]
-        instances[mask], kinds[mask] = index + 1, labels[index]
+        if numbers[index] < VOID:
+            mask = masks(outlines[index][None], size)[0]
+            instances[mask], kinds[mask] = numbers[index], labels[index]
     for name, values in (("SegmentationObject", instances), ("SegmentationClass", kinds)):
         image, buffer = Image.fromarray(values), io.BytesIO()
         image.putpalette([sum((value >> 3 * bit + channel & 1) << 7 - bit for bit in range(3))

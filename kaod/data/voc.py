@@ -118,6 +118,11 @@ def outlines(path: Path) -> dict[int, list[np.ndarray]]:
 def read(root: Path, name: str, classes: list[str], faults: list[str] | None = None) -> list[Sample]:
     """The photos of a set, found by the name of their annotation file, else by the <filename> in it, with outlines
     where there is a SegmentationObject/*.png. faults: see `coco.read`."""
+    return [sample for sample, *_ in numbered(root, name, classes, faults)]
+
+
+def numbered(root: Path, name: str, classes: list[str], faults: list[str] | None) -> list[tuple[Sample, str, list]]:
+    """The same, each with its annotation's name, and the numbers that its objects have there, from 1."""
     folder, listing, stems = listed(root, name)
     photos: dict[str, list[str]] = {}
     for photo in sorted((folder / "JPEGImages").rglob("*")):
@@ -138,15 +143,16 @@ def read(root: Path, name: str, classes: list[str], faults: list[str] | None = N
         photo = (Path(stem).parent / photo).as_posix()
         namesakes = photos.get(stem, [photo])  # a photo has its annotation's name; a <filename> may be out of date
         photo = photo if photo in namesakes else namesakes[0]
-        rows = []
+        rows, numbers = [], []
         for number, kind, difficult, box in objects(path, items, faults):
             try:
                 if kind not in classes:
                     raise ValueError(f"class {kind!r} is not among those of the training sets: {', '.join(classes)}")
                 check_box(box, size)
                 rows.append((box, classes.index(kind) + 1, difficult, traced.get(number, [])))
+                numbers.append(number)
             except ValueError as error:
                 fault(faults, f"{path}: object {number} ({kind}): {error}")
         if len(rows) == len(items) or not all(difficult for _, _, difficult, _ in rows):
-            samples.append(Sample.of(folder / "JPEGImages" / photo, size, rows))
+            samples.append((Sample.of(folder / "JPEGImages" / photo, size, rows), stem, numbers))
     return samples

@@ -8,41 +8,53 @@ import shapely
 
 from .. import geometry
 from ..data import coco
+from ..data.labelled import Labelled, Object
 from . import oriented, outlines
 
 GRID = 1e-9  # pixels: without a grid GEOS 3.14 gives some shapes that differ by the last bit no intersection
 
 
-def quality(content: dict, work: list[tuple], truth: Path) -> pandas.DataFrame:
-    """A row for each object with a known outline in the file `truth`: its `group` (see `oriented`), its `score`, and
-    two kinds of IoU: with that outline of the `mask`, the `ellipse` in the box, the `box`, and the outline's own hull,
-    the `bound`; and with the outline's smallest rectangle of the `rotated` box and the `upright` one.
+def known(data: Labelled, path: Path) -> list[tuple[Object, shapely.Geometry]]:
+    """The objects whose true outline is in a COCO file, by their annotations' ids, with its area.
 
-    content: what was relabelled, in COCO's format; work: its photos and their objects, as `relabel` has them. Raises
-    ValueError where no object is known.
+    Raises ValueError that names the file where it is missing, has none of them, or one that cannot be read.
     """
-    true = {str(item.get("id")): item for item in coco.parse(truth)["annotations"]}
-    rows = []
-    for sample, objects in work:
-        for each in objects:
-            item = true.get(str(content["annotations"][each.place].get("id")))
-            area = geometry.polygon(coco.outlines(item, sample.size)) if item else shapely.Polygon()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    true, found = {}, []
+    for item in coco.parse(path)["annotations"]:
+        if item.get("id") is not None:
+            true[str(item["id"])] = item
+    for photo in data.photos:
+        for each in photo.objects:
+            item = true.get(str(data.content["annotations"][each.place].get("id")), {})
+            try:
+                area = geometry.polygon(coco.outlines(item, photo.sample.size))
+            except ValueError as error:
+                raise ValueError(f"{path}: annotation {item['id']}: {error}") from None
             if area.area > 0:
-                rows.append(compared(each, area))
-    if not rows:
-        raise ValueError(f"{truth}: none of its annotations has an outline, and the id of one that was relabelled")
-    return pandas.DataFrame(rows)
+                found.append((each, area))
+    if not found:
+        raise ValueError(f"{path}: none of its annotations has an outline, and the id of one of the labelled objects")
+    return found
 
 
-def compared(found, area: shapely.Geometry) -> dict:
-    """`quality`'s row of one object (relabel.Object)."""
+def quality(objects: list[tuple[Object, shapely.Geometry]]) -> pandas.DataFrame:
+    """A row for each object: its `group` (see `oriented`), its `score`, and two kinds of IoU: with the true outline of
+    the `mask`, the `ellipse` in the box, the `box`, and the outline's own hull, the `bound`; and with the outline's
+    smallest rectangle of the `rotated` box and the `upright` one."""
+    return pandas.DataFrame([compared(*each) for each in objects])
+
+
+def compared(found: Object, area: shapely.Geometry) -> dict:
+    """`quality`'s row of one object."""
     box = shapely.box(*found.box)
     rectangle = outlines.smallest_rectangles(np.array([area]))[0]
     groups = oriented.groups(shapely.get_coordinates(rectangle)[None, :4])
-    with_area = {"mask": box if found.unsure else shapely.convex_hull(shapely.multipoints(found.outline)),
+    with_area = {"mask": shapely.convex_hull(shapely.multipoints(found.outline)),
                  "ellipse": shapely.Polygon(outlines.ellipses(found.box[None])[0]), "box": box,
                  "bound": area.convex_hull}
-    with_rectangle = {"rotated": box if found.unsure else shapely.Polygon(found.corners), "upright": box}
+    with_rectangle = {"rotated": shapely.Polygon(found.corners), "upright": box}
     return {"group": next(name for name, chosen in groups.items() if name != "all" and chosen[0]),
             "score": found.score,
             **{name: float(outlines.iou(area, shape, GRID)) for name, shape in with_area.items()},

@@ -165,17 +165,17 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
 
 
 def sheet(rows: dict[str, list], classes: list[str]):
-    """Objects that `relabel` read, a row a title: {title: [(score, _, sample, relabel.Object), …]}. Each is cut out
-    around its labelled box, with its mask and its rotated box."""
+    """Objects that `relabel` read, a row a title: {title: [(sample, labelled.Object), …]}. Each is cut out around its
+    labelled box, with its mask and its rotated box."""
     figure, grid = plt.subplots(len(rows), max(map(len, rows.values())), squeeze=False, layout="constrained",
                                 figsize=(1.5 * max(map(len, rows.values())), 0.3 + 1.7 * len(rows)))
     for axes in grid.flat:
         axes.set_axis_off()
     for panels, (title, objects) in zip(grid, rows.items()):
-        for axes, (score, _, sample, each) in zip(panels, objects):
+        for axes, (sample, each) in zip(panels, objects):
             middle, reach = (each.box[:2] + each.box[2:]) / 2, 0.75 * (each.box[2:] - each.box[:2]).max()
             axes.set_axis_on()
-            show(axes, sample.image(), f"{classes[each.label - 1]} {score:.2f}")
+            show(axes, sample.image(), f"{legible(classes[each.label - 1])} {each.score:.2f}")
             axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
             colour = COLOURS[(each.label - 1) % len(COLOURS)]
             labelled(axes, each.box)
