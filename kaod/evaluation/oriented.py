@@ -31,17 +31,12 @@ import shapely
 from .. import geometry
 from ..data import datasets
 from .ap import Compared, average_precision, compared, overlaps, voc_curve
-from .outlines import iou, pairs
+from .outlines import corners, iou, pairs
 
 GUESSES = ("rotated", "box", "bound")
 IOUS = np.linspace(0.5, 0.95, 10)
 ROUND, TILT = 1.3, 10  # length by width; degrees
 GRID = 1e-9  # pixels: without a grid GEOS 3.14 gives some rectangles that differ by the last bit no intersection
-
-
-def corners(boxes: np.ndarray) -> np.ndarray:
-    """The corners (n, 4, 2) of upright boxes (n, 4)."""
-    return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].astype(float)
 
 
 def truth(sample: datasets.Sample) -> tuple[np.ndarray, np.ndarray]:

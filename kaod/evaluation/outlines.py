@@ -36,6 +36,11 @@ def ground_truth(samples, kind: str) -> str:
         f"outlines; {loose} of {counted.count(False)} of {len(counted)} objects")
 
 
+def corners(boxes: np.ndarray) -> np.ndarray:
+    """The corners (n, 4, 2) of upright boxes (n, 4)."""
+    return boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].astype(float)
+
+
 def ellipses(boxes: np.ndarray) -> np.ndarray:
     """The corners (n, 32, 2) of the ellipses inscribed in boxes (n, 4)."""
     half = (boxes[:, None, 2:] - boxes[:, None, :2]) / 2
@@ -52,7 +57,7 @@ def guesses(kind: str, sample: datasets.Sample, found: dict[str, np.ndarray]) ->
     if kind == "hull":
         return geometry.hulls(found["keypoints"]), found["scores"]
     if kind == "box":
-        return list(boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]), found["scores"]
+        return list(corners(boxes)), found["scores"]
     return list(ellipses(boxes)), found["scores"]
 
 
@@ -115,11 +120,11 @@ def smallest_rectangles(shapes: np.ndarray) -> np.ndarray:
 
 def shape_metrics(samples, detections) -> dict:
     """`shape`, `spread` and `overhang`, as this module's docstring says; all None where nothing was found."""
-    corners, truths, clouds, frames, spreads = [], [], [], [], []
+    kept, truths, clouds, frames, spreads = [], [], [], [], []
     for sample, found in zip(samples, detections):
         of_photo = pairs(sample, found)
         detected = [detection for detection, _ in of_photo]
-        corners += list(found["boxes"][detected].astype(float))
+        kept += list(found["boxes"][detected].astype(float))
         truths += [geometry.polygon(sample.polygons[index]) for _, index in of_photo]
         frames += [shapely.box(0, 0, *sample.size)] * len(of_photo)
         if "keypoints" in found and of_photo:
@@ -128,11 +133,11 @@ def shape_metrics(samples, detections) -> dict:
             boxes = torch.from_numpy(found["boxes"][detected].astype(float))
             spreads += losses.spread(torch.from_numpy(points), boxes).tolist()
     metrics = {"shape": None, "spread": None, "overhang": None}
-    if not corners:
+    if not kept:
         return metrics
-    corners, truths = np.array(corners), np.array(truths)
-    boxes = shapely.box(*corners.T)
-    outlines = {"box": boxes, "bound": shapely.convex_hull(truths), "ellipse": shapely.polygons(ellipses(corners))}
+    kept, truths = np.array(kept), np.array(truths)
+    boxes = shapely.box(*kept.T)
+    outlines = {"box": boxes, "bound": shapely.convex_hull(truths), "ellipse": shapely.polygons(ellipses(kept))}
     rectangles = {"rectangle_box": boxes}
     if clouds:
         # cut to the frame, as the box and the outline are
