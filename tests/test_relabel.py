@@ -52,8 +52,8 @@ def ellipse(box, count: int = 8, first: float = 0.1) -> np.ndarray:
 
 def turning(detector, points: np.ndarray, boxes: np.ndarray, size):
     """`detector.views` of an oracle: each location of a view T gives T of the keypoints (n, K, 2) of the object that
-    FCOS has it learn: of those around it whose size is its level's, the smallest. points, boxes: on the photo of
-    `size`."""
+    FCOS has it learn: the smallest of those whose size is its level's, and whose centre is near. points, boxes: on the
+    photo of `size`."""
     def views(images, T, fill, first):
         sizes = geometry.photo_sizes(images)
         scale = sizes[0] / torch.tensor(size)
@@ -64,10 +64,11 @@ def turning(detector, points: np.ndarray, boxes: np.ndarray, size):
         o_T = geometry.centers(anchors)
         o = geometry.transform(geometry.inverse(T), o_T)[:, :, None]  # (N, L, 1, 2)
         ends = torch.cat((o - around[:, :2], around[:, 2:] - o), -1)  # (N, L, n, 4)
-        side = (anchors[:, 2:3] - anchors[:, :1])
+        side = anchors[:, 2:3] - anchors[:, :1]
+        near = (o - geometry.centers(around)).abs().amax(-1) < detector.center_sampling_radius * side
         least, most = (times * torch.where(side == end, no_end, side) for times, end, no_end in (
             (4, side.min(), 0.0), (8, side.max(), torch.inf)))
-        seen = (ends > 0).all(-1) & (ends.amax(-1) > least) & (ends.amax(-1) < most)
+        seen = near & (ends > 0).all(-1) & (ends.amax(-1) > least) & (ends.amax(-1) < most)
         nearest = torch.where(seen, (around[:, 2:] - around[:, :2]).prod(1), torch.inf).argmin(-1)  # (N, L)
         on_view = geometry.transform(T[:, None], on_photo)  # (N, n, K, 2)
         chosen = on_view[torch.arange(len(T))[:, None], nearest]
