@@ -1,10 +1,13 @@
 """The exported network finds what the detector finds."""
 
 import io
+import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import as_command, built
@@ -16,11 +19,14 @@ from kaod.training import checkpoints
 
 
 def checkpoint(folder, tiny, samples, classes, name: str):
-    """A detector that finds something, without a training: the bias that keeps first scores low is taken away."""
+    """A detector that finds something, and no background, without a training: weights outdo the bias of low scores."""
     detector, profile = built(*tiny, name, len(classes), 16)
-    torch.nn.init.normal_(detector.head.classification_head.cls_logits.weight, std=0.2)
+    logits = detector.head.classification_head.cls_logits
+    torch.nn.init.normal_(logits.weight, std=0.2)
+    torch.nn.init.constant_(logits.bias[:1], -50)
+    category_ids = [10 * number for number in range(len(classes))]
     files.write_bytes(folder / "model.pt", checkpoints.to_bytes(
-        detector, profile, datasets.DataSet(classes, [], []), 16))
+        detector, profile, datasets.DataSet(classes, category_ids, []), 16))
     return folder / "model.pt"
 
 
@@ -37,8 +43,7 @@ def test_exported_and_suppressed_it_finds_what_the_detector_finds(tmp_path, tiny
         wanted = detector(list(photos))
         boxes, scores, *points = network(photos)
     for number, each in enumerate(wanted):
-        foreground = each["labels"] > 0  # an untrained network finds background, too
-        each = {key: value[foreground] for key, value in each.items()}
+        assert each["labels"].all()
         location, label = (scores[number] > detector.score_thresh).nonzero(as_tuple=True)
         found = scores[number][location, label]
         kept = batched_nms(boxes[number][location], found, label, detector.nms_thresh)[:len(each["scores"])]
@@ -48,6 +53,42 @@ def test_exported_and_suppressed_it_finds_what_the_detector_finds(tmp_path, tiny
         assert torch.equal(label[kept] + 1, each["labels"])
         if points:
             torch.testing.assert_close(points[0][number][location[kept]], each["keypoints"])
+
+
+@pytest.mark.parametrize("name", [pytest.param("fcos", marks=pytest.mark.slow), "kaod"])
+def test_in_onnx_it_finds_what_the_detector_finds_in_photos_of_any_size(tmp_path, tiny, drawn, name, monkeypatch):
+    onnxruntime, _ = pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
+    (samples, classes), (profile, models) = drawn, tiny
+    small = replace(profile.model, backbone="resnet10", fpn_channels=32, head_convs=1, max_size=256)
+    path = checkpoint(tmp_path, (replace(profile, model=small), models), samples, classes, name)
+    predictor = predict.Predictor(path)
+    predictor.detector.topk_candidates = 20  # so few that it matters
+    monkeypatch.setattr(checkpoints, "load", lambda path: (
+        predictor.detector, predictor.classes, predictor.category_ids))
+    monkeypatch.setattr("sys.argv", ["export", str(path), str(tmp_path / "kaod.onnx"), "--onnx"])
+    export.main()
+    assert str(ROOT).encode() not in (tmp_path / "kaod.onnx").read_bytes()  # torch notes where each node is from
+    session = onnxruntime.InferenceSession(tmp_path / "kaod.onnx", providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["classes"]) == classes and json.loads(about["category_ids"])[:3] == [0, 10, 20]
+    drawings = torch.stack([predict.read(sample.image()) for sample in samples[:3]])
+    wide = torch.nn.functional.interpolate(drawings[:1], (100, 170), mode="bilinear")
+    for photos in (drawings, wide):  # 128 × 128 as they are; made larger, and padded to 128 × 256
+        found = dict(zip([each.name for each in session.get_outputs()], session.run(None, {"photos": photos.numpy()})))
+        wanted = predictor.predict(photos, least=0)
+        assert len(wanted) == len(photos) and all(len(values) == len(photos) for values in found.values())
+        for number, each in enumerate(wanted):
+            count = len(each["scores"])
+            assert 10 < count < 100 and not found["scores"][number, count:].any()
+            assert ("keypoints" in found) == (name == "kaod")
+            for key, values in found.items():
+                np.testing.assert_allclose(values[number, :count], each[key], atol=0.01, rtol=1e-3, err_msg=key)
+
+
+def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"^--onnx needs more packages: pip install .*'\.\[onnx\]'$"):
+        export.to_onnx(tmp_path / "model.pt")
 
 
 def test_the_command_writes_a_file_with_the_classes_and_names_a_bad_checkpoint(tmp_path, tiny, drawn, monkeypatch):
@@ -60,4 +101,5 @@ def test_the_command_writes_a_file_with_the_classes_and_names_a_bad_checkpoint(t
     torch.export.load(tmp_path / "kaod.pt2", extra_files=extra)
     assert extra["classes.json"] == '["' + '", "'.join(classes) + '"]'
     for source in (tmp_path / "gone.pt", tmp_path):  # no file, and a folder
-        assert re.fullmatch("kaod.export: .+", as_command(monkeypatch, "kaod.export", source, "x.pt2"))
+        for target in (["x.pt2"], ["x.onnx", "--onnx"]):
+            assert re.fullmatch("kaod.export: .+", as_command(monkeypatch, "kaod.export", source, *target))
