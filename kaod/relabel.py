@@ -34,7 +34,8 @@ from . import command, geometry, model
 from .data import files, formats, labelled
 from .data.labelled import Labelled, Object
 from .evaluation import compare, outlines, relabelled
-from .figures import charts, photos
+from .figures import charts
+from .figures import photos as drawing
 from .training import checkpoints
 
 SHOWN = 8  # objects in a row of the sheet
@@ -199,10 +200,10 @@ def run(checkpoint, annotations: Path, out: Path, photos: Path | None = None, tr
         write(folder, data, voc=annotations.suffix == ".txt")
         told = relabelled.told(relabelled.quality(true)) if true else None
         if told:
+            given = [checkpoint, annotations, "--truth", truth, "--least", least]
+            given += (["--photos", photos] if photos else []) + ["--fills"] * fills
             files.write_json(folder / "truth.json", {
-                "command": shlex.join(["python", "-m", "kaod.relabel", str(checkpoint), str(annotations), "--truth",
-                                       str(truth), "--least", str(least), *["--fills"] * fills]),
-                "commit": compare.commit(),
+                "command": shlex.join(map(str, ["python", "-m", "kaod.relabel", *given])), "commit": compare.commit(),
                 **{name: table.to_dict("index") for name, table in zip(("groups", "quarters"), told)}})
     return data, told
 
@@ -224,7 +225,7 @@ def write(folder: Path, data: Labelled, voc: bool) -> None:
     sure.sort(key=lambda pair: pair[1].score, reverse=True)
     if sure:
         chosen = np.random.default_rng(0).permutation(len(sure))[:SHOWN]
-        charts.save(photos.sheet({"surest": sure[:SHOWN], "least sure": sure[::-1][:SHOWN],
+        charts.save(drawing.sheet({"surest": sure[:SHOWN], "least sure": sure[::-1][:SHOWN],
                                   "random": [sure[index] for index in chosen]}, data.classes), folder / "sheet.png")
 
 

@@ -9,9 +9,9 @@
 # | model | how it was trained |
 # |---|---|
 # | fcos | torchvision's FCOS, on the photos as they are |
-# | fcos-turned | FCOS on turned copies; their boxes are those of the ellipses in the labels: what people do today |
+# | fcos-turned | FCOS, every second photo turned; its boxes are those of the ellipses in the labels, as is done today |
 # | kaod-paper | the paper: labels on the photo, and the keypoint loss between the photo and a turned view |
-# | kaod | our own step: one turned view of each photo, whose keypoints turn back to the labelled box |
+# | kaod | our own step: every second photo turned, and its keypoints turned back to the labelled box |
 #
 # All saw the same photos in as many steps. `kaod-paper` sees two views of each, so its steps take twice as long. Each
 # model was trained once, with one seed. A difference of a hundredth or two may be noise. The idea behind `kaod` is
@@ -59,8 +59,8 @@ Markdown(charts.markdown((rt - cr).rename_axis("-rt minus -cr")))
 # %% [markdown]
 # ## Turned by any angle
 #
-# The first photos of the test set, all turned by one angle. Turned views turned by no more than the profile's
-# `keypoints.angle` in training. The crop differs from angle to angle, so compare the models, not the angles.
+# The first photos of the test set, all turned by one angle. In training views turned by no more than the profile's
+# `keypoints.angle`. The crop differs from angle to angle, so compare the models, not the angles.
 
 # %%
 if all("sweep" in each for each in details.values()):

@@ -2,9 +2,10 @@
 # # What does it see?
 #
 # Each photo is shown twice: as it is, and turned. The columns are the ground truth and the pipeline's models. FCOS
-# knows upright boxes only; `fcos-turned` learned from turned copies. KAOD's upright boxes (dashed) come from its
+# knows upright boxes only; `fcos-turned` learned from turned copies, too. KAOD's upright boxes (dashed) come from its
 # keypoints. The keypoints also give a rotated box and a mask, their convex hull. `kaod-paper` was trained as the paper
-# says. `kaod` learned from turned views whose keypoints turn back to the label: its points should lie on the outlines.
+# says. `kaod` also learned from turned photos, whose keypoints turn back to the label: its points should lie on the
+# outlines.
 #
 # A keypoint's colour is its place in the list. Look at two things in the turned photos. Does the *hull* follow the
 # object? And does each *colour* keep to its part of the object, or to its side of the photo: up, down, left or right?

@@ -5,8 +5,11 @@
 # read them off, since its keypoints lie on the object's outline.
 #
 # It looks at each labelled object in seven turned copies of the photo, and turns the keypoints back. Their hulls' mean,
-# scaled to the labelled box, is the mask. The smallest rectangle around it is the rotated box. So what comes out always
-# agrees with your labels. The *score* says how well the seven copies agree.
+# scaled to the labelled box, is the mask. The rotated box has the angle of that hull, and sides that agree with the
+# labelled box. The *score* says how well the seven copies agree.
+#
+# A label that is a box says more of some objects than of others. A car fills its rotated box. So its sides follow from
+# the angle and the labelled box, and `fills` makes use of that.
 #
 # This notebook does it for the drawn test photos, whose true outlines are known. For your own, give `annotations` and
 # `photos`, and a `model` that was trained on such objects.
@@ -17,6 +20,7 @@ model = "kaod"      # which of its models
 
 annotations = None  # your own, from this folder or ~/…: a COCO file, or a VOC set's list; None: the profile's test set
 photos = None       # the folder that a COCO file's names start from; None: where COCO has it
+fills = False       # do the objects fill their rotated boxes, as cars and parcels do?
 
 # %%
 from collections import Counter
@@ -46,7 +50,7 @@ annotations, photos = Path(annotations).expanduser(), photos and Path(photos).ex
 outlined = annotations.suffix == ".json" and any(
     item.get("segmentation") for item in files.read_json(annotations)["annotations"])
 data, told = relabel.run(profile.runs / model / "model.pt", annotations, profile.runs / "relabelled", photos,
-                         truth=annotations if outlined else None)
+                         truth=annotations if outlined else None, fills=fills)
 
 # %% [markdown]
 # Some objects keep their upright box. This is why, and how many there are:

@@ -7,6 +7,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from PIL import Image
 
+from kaod.data import labelled
 from kaod.figures import charts, photos
 
 
@@ -121,4 +122,17 @@ def test_grids_and_strips_have_a_legend(drawn):
     assert said(figure) == ["labelled box", "true outline", "upright box", *photos.FROM_POINTS]
     figure = photos.strip(samples[0], {"0 steps": {0: ring((64, 64), 20)}}, classes)
     assert said(figure) == ["labelled box", *photos.FROM_POINTS]
+    plt.close("all")
+
+
+def test_the_sheet_has_a_row_for_each_kind_and_names_in_any_script(drawn):
+    samples, _ = drawn
+    objects = [(sample, labelled.Object(0, 1, sample.boxes[0].astype(float), score=0.5)) for sample in samples[:3]]
+    figure = photos.sheet({"surest": objects, "least sure": objects[:1]}, ["a $ b $"])
+    assert [axes.get_title() for axes in figure.axes] == [r"a \$ b \$ 0.50"] * 4 + [""] * 2
+    assert [axes.get_ylabel() for axes in figure.axes] == ["surest", "", "", "least sure", "", ""]
+    assert said(figure) == ["labelled box", "rotated box", "hull (mask)"]
+    figure.draw_without_rendering()
+    box, (left, right), (bottom, top) = samples[0].boxes[0], figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    assert left < box[0] < box[2] < right and top < box[1] < box[3] < bottom
     plt.close("all")
