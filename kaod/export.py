@@ -74,9 +74,10 @@ class Whole(Dense):
 
     def forward(self, photos: Tensor) -> tuple[Tensor, ...]:
         detector, resize = self.detector, self.detector.transform
-        # torchvision computes sizes in float64, too: in float32 some would be a pixel off
+        # float64 and a division of tensors, as Python's; of a number, it is by the reciprocal: sizes are a pixel off
         sides = torch.tensor(photos.shape[2:], dtype=torch.float64)
-        size = (sides * torch.minimum(resize.min_size[-1] / sides.min(), resize.max_size / sides.max())).long()
+        goals = torch.tensor((resize.min_size[-1], resize.max_size), dtype=torch.float64)
+        size = (sides * (goals / torch.stack((sides.min(), sides.max()))).min()).long()
         cells = (size + resize.size_divisible - 1) // resize.size_divisible
         (height, width), (rows, columns) = size.tolist(), cells.tolist()
         below, right = rows * resize.size_divisible - height, columns * resize.size_divisible - width

@@ -59,7 +59,7 @@ def test_exported_and_suppressed_it_finds_what_the_detector_finds(tmp_path, tiny
 def test_in_onnx_it_finds_what_the_detector_finds_in_photos_of_any_size(tmp_path, tiny, drawn, name, monkeypatch):
     onnxruntime, _ = pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
     (samples, classes), (profile, models) = drawn, tiny
-    small = replace(profile.model, backbone="resnet10", fpn_channels=32, head_convs=1, max_size=256)
+    small = replace(profile.model, backbone="resnet10", fpn_channels=32, head_convs=1, min_size=120, max_size=250)
     path = checkpoint(tmp_path, (replace(profile, model=small), models), samples, classes, name)
     predictor = predict.Predictor(path)
     predictor.detector.topk_candidates = 20  # so few that it matters
@@ -72,17 +72,19 @@ def test_in_onnx_it_finds_what_the_detector_finds_in_photos_of_any_size(tmp_path
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == classes and json.loads(about["category_ids"])[:3] == [0, 10, 20]
     drawings = torch.stack([predict.read(sample.image()) for sample in samples[:3]])
-    wide = torch.nn.functional.interpolate(drawings[:1], (100, 170), mode="bilinear")
-    for photos in (drawings, wide):  # 128 × 128 as they are; made larger, and padded to 128 × 256
+    wide = torch.nn.functional.interpolate(drawings[:1], (80, 186), mode="bilinear")
+    for photos in (drawings, wide):  # one size becomes 120 × 120, the other 107 × 249: by float32 it would be 250
         found = dict(zip([each.name for each in session.get_outputs()], session.run(None, {"photos": photos.numpy()})))
         wanted = predictor.predict(photos, least=0)
         assert len(wanted) == len(photos) and all(len(values) == len(photos) for values in found.values())
+        assert (np.diff(found["scores"]) <= 0).all() and ("keypoints" in found) == (name == "kaod")
         for number, each in enumerate(wanted):
             count = len(each["scores"])
             assert 10 < count < 100 and not found["scores"][number, count:].any()
-            assert ("keypoints" in found) == (name == "kaod")
-            for key, values in found.items():
-                np.testing.assert_allclose(values[number, :count], each[key], atol=0.01, rtol=1e-3, err_msg=key)
+            np.testing.assert_allclose(found["scores"][number, :count], each["scores"], atol=1e-3)
+            apart = sum(abs(values[number, :count, None] - each[key]).reshape(count, count, -1).max(2)
+                        for key, values in found.items())
+            assert apart.min(0).max() < 0.05 and apart.min(1).max() < 0.05  # scores that are equal may change places
 
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):

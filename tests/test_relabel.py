@@ -50,10 +50,10 @@ def ellipse(box, count: int = 8, first: float = 0.1) -> np.ndarray:
 
 # ---------------------------------------------------------------- reading
 
-def turning(detector, points: np.ndarray, boxes: np.ndarray, size):
+def turning(detector, points: np.ndarray, boxes: np.ndarray, size, drift: float = 0.0):
     """`detector.views` of an oracle: each location of a view T gives T of the keypoints (n, K, 2) of the object that
     FCOS has it learn: the smallest of those whose size is its level's, and whose centre is near. points, boxes: on the
-    photo of `size`."""
+    photo of `size`. drift: how far they move along with the location, away from the object's centre."""
     def views(images, T, fill, first):
         sizes = geometry.photo_sizes(images)
         scale = sizes[0] / torch.tensor(size)
@@ -72,6 +72,7 @@ def turning(detector, points: np.ndarray, boxes: np.ndarray, size):
         nearest = torch.where(seen, (around[:, 2:] - around[:, :2]).prod(1), torch.inf).argmin(-1)  # (N, L)
         on_view = geometry.transform(T[:, None], on_photo)  # (N, n, K, 2)
         chosen = on_view[torch.arange(len(T))[:, None], nearest]
+        chosen = chosen + drift * (o_T[:, None] - chosen.mean(2, keepdim=True))
         offsets = (chosen - o_T[:, None]) / (anchors[:, 2:] - anchors[:, :2])[:, None]
         return losses.Views({}, {"offsets": offsets, "cls_logits": torch.zeros(*nearest.shape, 8),
                                  "bbox_ctrness": torch.zeros(*nearest.shape, 1)}, T, sizes, anchors, grids)
@@ -90,6 +91,15 @@ def test_points_that_turn_with_the_objects_come_back_to_where_they_were_in_every
     assert [len(each) for each in found] == [relabel.TURNS] * 3
     for views, each in zip(found, points):
         assert np.allclose(views, each, atol=1e-3 * max(size))
+
+
+def test_an_object_is_read_at_the_location_nearest_its_centre(detector):
+    boxes = np.array([(45.0, 48, 75, 70)])
+    points = ellipse(boxes[0])
+    detector.views = turning(detector, points[None], boxes, (128, 128), drift=1.0)
+    (found,) = relabel.read(detector, torch.zeros(3, 128, 128), torch.tensor(boxes).float(), torch.tensor([1]))
+    off = np.linalg.norm((found - points).mean(1), axis=1)
+    assert len(off) == relabel.TURNS and off.max() <= model.STRIDES[0] / 2 ** 0.5 and off.max() > 1
 
 
 def test_an_object_is_not_read_where_smaller_ones_cover_it_or_it_left_the_frame(detector):
