@@ -91,9 +91,8 @@ class Whole(Dense):
         limits = map(torch.tensor, (detector.detections_per_img, detector.nms_thresh, detector.score_thresh))
         unknown = scores.flatten().nonzero().shape[0]  # how many are kept is known only where the file runs
         kept = torch.onnx.ops.symbolic(  # each kept detection's photo, class and location
-            "NonMaxSuppression", (boxes, scores, *limits), {"center_point_box": 0}, dtype=torch.int64,
-            shape=(unknown, 3))
-        scores = scores * torch.zeros_like(scores).index_put(kept.unbind(1), torch.tensor(1.0))
+            "NonMaxSuppression", (boxes, scores, *limits), dtype=torch.int64, shape=(unknown, 3))
+        scores = scores * torch.zeros_like(scores).index_put(kept.unbind(1), torch.tensor([1.0]))
         scores, best = scores.flatten(1).topk(detector.detections_per_img)
         count, photo = torch.tensor(boxes.shape[1]), torch.arange(photos.shape[0])[:, None]
         label, location = best // count + 1, best % count
