@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Rotated boxes and masks from your upright boxes
+# # How do upright boxes become rotated boxes and masks?
 #
 # Your objects have upright boxes, and you want rotated boxes or masks. A KAOD that learned from these very boxes can
 # read them off, since its keypoints lie on the object's outline.
