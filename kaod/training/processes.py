@@ -54,10 +54,10 @@ def rand(count: int, *shape: int) -> Tensor:
     return part(torch.rand(count * world(), *shape))
 
 
-def rand_after_resizing(count: int, *shape: int) -> Tensor:
-    """The same once torchvision's transform has drawn one number for each photo of this rank, but not of the others."""
-    torch.rand(count * (world() - 1))
-    return rand(count, *shape)
+def draw_for_others(transform, photos: tuple, result) -> None:
+    """Keeps the ranks' generators alike: torchvision's transform draws a number for each photo of its own rank alone."""
+    if transform.training:
+        torch.rand(len(photos[0]) * (world() - 1))
 
 
 def share(count: Tensor) -> Tensor | int:
@@ -73,7 +73,9 @@ def attach(detector) -> None:
     """Makes the losses of a detector those of all processes together: see `model.ALONE`."""
     for each in detector.modules():
         if hasattr(each, "processes"):
-            each.processes = SimpleNamespace(world=world, share=share, rand=rand_after_resizing)
+            each.processes = SimpleNamespace(world=world, share=share, rand=rand)
+    if world() > 1 and hasattr(detector, "transform"):
+        detector.transform.register_forward_hook(draw_for_others)
 
 
 def mean(values: Tensor) -> Tensor:
