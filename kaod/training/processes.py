@@ -55,7 +55,7 @@ def rand(count: int, *shape: int) -> Tensor:
 
 
 def draw_for_others(transform, photos: tuple, result) -> None:
-    """Keeps the generators of all ranks alike: torchvision's transform draws a number for each photo of its rank alone."""
+    """Keeps all ranks' generators alike: torchvision's transform draws a number for each photo of its rank alone."""
     if transform.training:
         torch.rand(len(photos[0]) * (world() - 1))
 
