@@ -32,6 +32,7 @@ from IPython.display import Markdown
 from kaod import params, relabel
 from kaod.data import files
 from kaod.figures import charts
+from kaod.training import checkpoints
 
 charts.style(photos=True)
 profile, _ = params.load(profile)
@@ -49,14 +50,19 @@ annotations, photos = Path(annotations).expanduser(), photos and Path(photos).ex
 # %%
 outlined = annotations.suffix == ".json" and any(
     item.get("segmentation") for item in files.read_json(annotations)["annotations"])
-data, told = relabel.run(profile.runs / model / "model.pt", annotations, profile.runs / "relabelled", photos,
-                         truth=annotations if outlined else None, fills=fills)
+checkpoint, read, told = profile.runs / model / "model.pt", [], None
+if relabel.has_hull(checkpoints.load(checkpoint)[0]):
+    data, told = relabel.run(checkpoint, annotations, profile.runs / "relabelled", photos,
+                             truth=annotations if outlined else None, fills=fills)
+    read = [each for photo in data.photos for each in photo.objects]
+else:
+    print("This model has no keypoints, or two, which span a line: there is nothing to read off.")
 
 # %% [markdown]
 # Some objects keep their upright box. This is why, and how many there are:
 
 # %%
-reasons = Counter(each.unsure or "read off" for photo in data.photos for each in photo.objects)
+reasons = Counter(each.unsure or "read off" for each in read)
 Markdown("\n".join(f"- {reason}: {number:,}" for reason, number in reasons.most_common()))
 
 # %% [markdown]
