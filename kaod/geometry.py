@@ -46,10 +46,9 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
     return points @ T[..., :2].transpose(-1, -2) + T[..., None, :, 2]
 
 
-def corners(boxes: Tensor) -> Tensor:
-    """The four corners (..., 4, 2) of boxes (..., 4), clockwise from the top left."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), -1).unflatten(-1, (4, 2))
+def corners(boxes: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """The four corners (..., 4, 2) of boxes (..., 4), clockwise from the top left; an array's as an array."""
+    return boxes[..., [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
 def centers(boxes: Tensor) -> Tensor:

@@ -124,25 +124,15 @@ class Predictor:
                 for photo, *each in zip(photos, boxes, labels)]
 
 
-@torch.inference_mode()
 def at_objects(detector: model.KAOD, sample: datasets.Sample) -> dict[int, np.ndarray]:
     """What the detector says of objects whose boxes are known, found or not: {object: keypoints (K, 2) in pixels}.
 
-    Read at the object's supervised location nearest its centre; objects without one (covered by smaller ones) are
-    missing.
+    Objects that no location would learn (covered by smaller ones) are missing: see `relabel.read`.
     """
     image, target = datasets.Photos([sample])[0]
-    images, targets = detector.transform([image.float() / 255], [{key: target[key] for key in ("boxes", "labels")}])
-    views = detector.views(images, None, "reflect")
-    _, matched = detector.matched_losses(targets, views.first, views)
-    off = (matched.o - geometry.centers(matched.boxes)).norm(dim=1)
-    scale = torch.tensor(sample.size) / views.sizes[0]
-    found, numbers = {}, np.flatnonzero(~sample.ignore)  # targets leave out ignored objects
-    for number, box in zip(numbers.tolist(), targets[0]["boxes"]):
-        mine = (matched.boxes == box).all(1).nonzero()[:, 0]
-        if len(mine):
-            found[number] = (matched.points[mine[off[mine].argmin()]] * scale).numpy()
-    return found
+    found = relabel.read(detector, image.float() / 255, target["boxes"], target["labels"], torch.zeros(1))
+    numbers = np.flatnonzero(~sample.ignore).tolist()  # targets leave out ignored objects
+    return {number: views[0] for number, views in zip(numbers, found) if len(views)}
 
 
 def inside(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -187,17 +177,6 @@ def image_ids(paths: list[Path]) -> list[int]:
     return [int(path.stem) if path.stem.isdecimal() and own[int(path.stem)] == 1 else next(free) for path in paths]
 
 
-def picture_names(photos: list[Path]) -> list[Path]:
-    """The name of each photo's annotated picture: FOLDER/NAME.png, or NAME.SUFFIX.png where that is taken."""
-    taken: dict[Path, None] = {}  # keeps their order
-    for photo in photos:
-        picture, other = photo.with_suffix(".png"), f"{photo}.png"
-        while picture in taken:
-            picture, other = Path(other), f"{other}.png"
-        taken[picture] = None
-    return list(taken)
-
-
 def records(found: dict[str, np.ndarray], image_id: int, file_name: str, predictor: Predictor) -> list[dict]:
     """One photo's detections in COCO's results format, with masks, rotated boxes, and names for people."""
     rows = results.to_rows(found, image_id, predictor.category_ids)
@@ -237,21 +216,20 @@ def main() -> int:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
     (_, names), rows, bad, rotated = samples.below(paths), [], [], []
-    for number, path, name, picture in zip(
-            image_ids(paths), tqdm(paths, "photos", disable=None), names, picture_names(names)):
+    pictures = samples.stems([name.as_posix() for name in names])
+    for number, path, name, picture in zip(image_ids(paths), tqdm(paths, "photos", disable=None), names, pictures):
         try:
             photo = read(path)
             found = predictor.predict([photo], given.least)[0]
             shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
             figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
-            charts.save(figure, given.out / picture)
+            charts.save(figure, given.out / f"{picture}.png")
             rows += records(found, number, name.as_posix(), predictor)
-            corners = found.get("rotated_corners", geometry.corners(torch.from_numpy(found["boxes"])).numpy())
+            corners = found.get("rotated_corners", geometry.corners(found["boxes"]))
             rotated.append({"path": path, "name": name.as_posix(), "size": (photo.shape[2], photo.shape[1]),
                             "corners": corners, "labels": found["labels"], "difficult": np.zeros(len(corners), bool)})
         except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the other photos' results are not lost
-            said = f"{error or type(error).__name__}".splitlines()[0]
-            bad.append(said if str(path) in said else f"{path}: {said}")
+            bad.append(samples.said(path, error))
     files.write_json(given.out / "detections.json", rows)
     files.write_bytes(given.out / "detections.csv", table(rows))
     if given.formats:

@@ -31,7 +31,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from . import command, geometry, model
-from .data import files, formats, labelled
+from .data import files, formats, labelled, samples
 from .data.labelled import Labelled, Object
 from .evaluation import compare, outlines, relabelled
 from .figures import charts
@@ -39,7 +39,7 @@ from .figures import photos as drawing
 from .training import checkpoints
 
 SHOWN = 8  # objects in a row of the sheet
-TURNS = 7  # copies of a photo, evenly within the angles of the training
+TURNS = 7  # copies of a photo
 DIRECTIONS = np.array([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 72, endpoint=False)])
 WRITTEN = {"annotations.json", "left.txt", "dota", "yolo", "SegmentationObject", "SegmentationClass", "sheet.png",
            "truth.json"}
@@ -52,26 +52,30 @@ def has_hull(detector: model.FCOS) -> bool:
 
 
 @torch.inference_mode()
-def read(detector: model.KAOD, photo: Tensor, boxes: Tensor, labels: Tensor) -> list[np.ndarray]:
+def read(detector: model.KAOD, photo: Tensor, boxes: Tensor, labels: Tensor,
+         angles: Tensor | None = None) -> list[np.ndarray]:
     """What the detector says of labelled objects: for each its keypoints (V, K, 2) in pixels of the photo, from V
     turned copies of it, turned back.
 
-    photo: (3, H, W). boxes: (n, 4). labels: (n,), the model's. In each copy an object is read at the location nearest
+    photo: (3, H, W). boxes: (n, 4). labels: (n,), the model's. angles: of the copies, in degrees; None: TURNS of them,
+    evenly within those of the training. In each copy an object is read at the location nearest
     its centre that FCOS would give it for training. In a copy where it has none, since smaller ones cover it or it left
     the frame, it is not read; so V may be 0. (Means over all its locations, weighted by score or not, are worse.)
     """
+    if angles is None:
+        angles = torch.linspace(-1, 1, TURNS) * detector.settings.angle
     target = {"boxes": boxes, "labels": labels}
-    images, targets = detector.transform([photo] * TURNS, [target] * TURNS)
+    images, targets = detector.transform([photo] * len(angles), [target] * len(angles))
     sizes = geometry.photo_sizes(images)
-    angles = torch.linspace(-1, 1, TURNS).to(sizes) * detector.settings.angle
-    views = detector.views(images, geometry.rigid(angles, torch.zeros_like(sizes), sizes / 2), "mean", first=False)
+    T = geometry.rigid(angles.to(sizes), torch.zeros_like(sizes), sizes / 2)
+    views = detector.views(images, T, "mean", first=False)
     _, matched = detector.turned_losses(targets, views)
     off = (matched.o - geometry.centers(matched.boxes)).norm(dim=1)
     scale = photo.new_tensor(photo.shape[:0:-1]) / sizes[0]
     found = []
     for box in targets[0]["boxes"]:
         mine = (matched.boxes == box).all(1)
-        here = [(mine & (matched.image == turn)).nonzero()[:, 0] for turn in range(TURNS)]
+        here = [(mine & (matched.image == turn)).nonzero()[:, 0] for turn in range(len(angles))]
         nearest = [int(each[off[each].argmin()]) for each in here if len(each)]
         found.append((matched.points[torch.tensor(nearest, dtype=torch.long)] * scale).cpu().numpy().astype(float))
     return found
@@ -102,7 +106,7 @@ def rotated_box(views: np.ndarray, box: np.ndarray, fills: bool) -> tuple[np.nda
     """The corners (4, 2) of an object's rotated box, and its score, as this module's docstring says."""
     corners = geometry.rectangle_in_box(geometry.hulls(mean_hull(views)[None])[0], box, fills)
     alone = geometry.rotated_boxes(fitted(views, box))[0]
-    agree = outlines.iou(*map(shapely.polygons, (corners, alone)), 1e-9)
+    agree = outlines.iou(*map(shapely.polygons, (corners, alone)), outlines.GRID)
     return corners, float(agree.mean()) if len(views) > 1 else 0.0  # one copy has none to agree with
 
 
@@ -191,8 +195,7 @@ def run(checkpoint, annotations: Path, out: Path, photos: Path | None = None, tr
                 photo = pil_to_tensor(each.sample.image()).to(device).float() / 255
                 relabel(detector, photo, each.objects, known, least, fills)
             except (ValueError, RuntimeError, MemoryError) as error:  # the other photos' objects are not lost
-                said = f"{error or type(error).__name__}".splitlines()[0]
-                data.faults.append(said if str(each.sample.path) in said else f"{each.sample.path}: {said}")
+                data.faults.append(samples.said(each.sample.path, error))
                 for item in each.objects:
                     item.unsure = "its photo cannot be read"
         data.faults += [f"{each.sample.path}: {data.named(item)} keeps its upright box: {item.unsure}"

@@ -11,10 +11,8 @@ import argparse
 import itertools
 import os
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import yaml
 from tqdm import tqdm
@@ -64,19 +62,15 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
 
 
 def draw(profile: params.Profile) -> None:
-    """Draws into a temporary folder, then renames: an interrupted run leaves no half a data set.
+    """Draws the data set, whole or not at all.
 
     Raises ValueError where there is a download, which it would replace: drawn photos can be drawn again.
     """
     for path in (*profile.folder.glob(".unpacked-*"), *profile.folder.glob("*.part")):
         raise ValueError(f"{profile.folder}: holds a download ({path.name}), which would be lost; please move that "
                          "folder away")
-    profile.folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=profile.folder.parent) as temporary:
-        drawn = Path(temporary) / "drawn"
-        shapes.write(drawn, profile.draw, profile.train_sets + profile.test_sets)
-        shutil.rmtree(profile.folder, ignore_errors=True)  # of links it takes away the links alone
-        drawn.rename(profile.folder)
+    with files.whole(profile.folder) as folder:  # of links there it takes away the links alone
+        shapes.write(folder, profile.draw, profile.train_sets + profile.test_sets)
 
 
 def link(profile: params.Profile) -> None:

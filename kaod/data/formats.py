@@ -16,25 +16,16 @@ import yaml
 from PIL import Image
 
 from ..geometry import masks
-from . import files
+from . import files, samples
 from .voc import VOID
 
 
 def stems(names: list[str]) -> list[str]:
-    """A name for each photo's text file: the photo's without its suffix, or with it where that is taken. Folders are
-    kept, but those called "images", since YOLO takes the last such folder of a path for its own.
-
-    names: paths from the photos' folder, with slashes.
-    """
-    taken: dict[str, None] = {}  # keeps their order
-    for name in names:
-        *folders, last = PurePosixPath(name).parts
-        path = PurePosixPath(*(folder for folder in folders if folder != "images"), last)
-        stem, other = path.with_suffix("").as_posix(), path.as_posix()
-        while stem in taken:
-            stem, other = other, f"{other}-"
-        taken[stem] = None
-    return list(taken)
+    """`samples.stems` of photos' names, without the folders called "images": YOLO takes the last such folder of a path
+    for its own."""
+    parts = [PurePosixPath(name).parts for name in names]
+    return samples.stems([PurePosixPath(*(folder for folder in folders if folder != "images"), last).as_posix()
+                          for *folders, last in parts])
 
 
 def dota(corners: np.ndarray, classes: list[str], difficult: np.ndarray) -> str:

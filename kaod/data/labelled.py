@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .. import geometry
 from . import coco, fields, files, voc
@@ -31,7 +30,7 @@ class Object:
     score: float = 0.0
 
     def __post_init__(self):
-        self.outline = self.corners = geometry.corners(torch.from_numpy(self.box)).numpy()
+        self.outline = self.corners = geometry.corners(self.box)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -99,12 +99,32 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def stems(names: list[str]) -> list[str]:
+    """A name for what is made of each photo: the photo's without its suffix, or with it where that is taken.
+
+    names: paths with slashes.
+    """
+    taken: dict[str, None] = {}  # keeps their order
+    for name in names:
+        stem, other = PurePosixPath(name).with_suffix("").as_posix(), name
+        while stem in taken:
+            stem, other = other, f"{other}-"
+        taken[stem] = None
+    return list(taken)
+
+
 def below(paths) -> tuple[Path, list[Path]]:
     """The folder that holds all of these files, and each one's path from there: what tells photos apart, where a name
     alone does not."""
     whole = [os.path.abspath(path) for path in paths]
     folder = os.path.commonpath(map(os.path.dirname, whole))
     return Path(folder), [Path(os.path.relpath(path, folder)) for path in whole]
+
+
+def said(path, error: Exception) -> str:
+    """One line for the user: what went wrong with a photo, whose path may be in the error's own words."""
+    line = f"{error or type(error).__name__}".splitlines()[0]
+    return line if str(path) in line else f"{path}: {line}"
 
 
 def fault(faults: list[str] | None, message: str) -> None:

@@ -31,19 +31,18 @@ import shapely
 from .. import geometry
 from ..data import datasets
 from .ap import Compared, average_precision, compared, overlaps, voc_curve
-from .outlines import corners, iou, pairs
+from .outlines import GRID, iou, pairs
 
 GUESSES = ("rotated", "box", "bound")
 IOUS = np.linspace(0.5, 0.95, 10)
 ROUND, TILT = 1.3, 10  # length by width; degrees
-GRID = 1e-9  # pixels: without a grid GEOS 3.14 gives some rectangles that differ by the last bit no intersection
 
 
 def truth(sample: datasets.Sample) -> tuple[np.ndarray, np.ndarray]:
     """The corners (m, 4, 2) of the objects' true rectangles, and which are known (m,); else they are the boxes'."""
     hulls = [shapely.get_coordinates(geometry.polygon(parts).convex_hull) for parts in sample.polygons]
     rings = [geometry.smallest_rectangle(hull) if len(hull) else box
-             for hull, box in zip(hulls, corners(sample.boxes))]
+             for hull, box in zip(hulls, geometry.corners(sample.boxes.astype(float)))]
     return np.array(rings).reshape(-1, 4, 2), np.array([len(hull) > 0 for hull in hulls], bool)
 
 
@@ -64,7 +63,7 @@ def guess(kind: str, found: dict[str, np.ndarray], true: np.ndarray, paired: np.
     """
     if kind == "rotated":
         return found.get("rotated_corners", found.get("keypoints"))
-    rings = corners(found["boxes"])
+    rings = geometry.corners(found["boxes"].astype(float))
     if kind == "bound":
         rings[paired[:, 0]] = true[paired[:, 1]]
     return rings

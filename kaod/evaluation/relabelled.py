@@ -11,8 +11,6 @@ from ..data import coco
 from ..data.labelled import Labelled, Object
 from . import oriented, outlines
 
-GRID = 1e-9  # pixels: without a grid GEOS 3.14 gives some shapes that differ by the last bit no intersection
-
 
 def known(data: Labelled, path: Path) -> list[tuple[Object, shapely.Geometry]]:
     """The objects whose true outline is in a COCO file, by their annotations' ids, with its area.
@@ -57,8 +55,8 @@ def compared(found: Object, area: shapely.Geometry) -> dict:
     with_rectangle = {"rotated": shapely.Polygon(found.corners), "upright": box}
     return {"group": next(name for name, chosen in groups.items() if name != "all" and chosen[0]),
             "score": found.score,
-            **{name: float(outlines.iou(area, shape, GRID)) for name, shape in with_area.items()},
-            **{name: float(outlines.iou(rectangle, shape, GRID)) for name, shape in with_rectangle.items()}}
+            **{name: float(outlines.iou(area, shape, outlines.GRID)) for name, shape in with_area.items()},
+            **{name: float(outlines.iou(rectangle, shape, outlines.GRID)) for name, shape in with_rectangle.items()}}
 
 
 def told(rows: pandas.DataFrame) -> tuple[pandas.DataFrame, pandas.DataFrame]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .. import losses
 from ..geometry import ellipse_boxes, inverse, transform
-from .outlines import iou
+from .outlines import GRID, iou
 
 
 def fitted_turn(P: Tensor, Q: Tensor, weight: Tensor) -> float:
@@ -41,8 +41,7 @@ def hull_iou(P: Tensor, Q: Tensor) -> float | None:
     """The mean IoU of the hulls of sets (M, K, 2), over those P whose hull has an area; None without one."""
     first, second = (shapely.convex_hull(shapely.linestrings(each.numpy())) for each in (P, Q))
     wide = shapely.area(first) > 1e-6
-    # without a grid GEOS 3.14 gives some hulls that differ by the last bit no intersection
-    return float(np.mean(iou(first[wide], second[wide], 1e-9))) if wide.any() else None
+    return float(np.mean(iou(first[wide], second[wide], GRID))) if wide.any() else None
 
 
 def figures(pairs: losses.Pairs, o: Tensor, angle: float) -> dict[str, float | None]:

@@ -49,7 +49,7 @@ def legend(figure, *kinds: str, **place) -> None:
 
 def labelled(axes, box, ignored: bool = False) -> None:
     """A labelled box (4,): white dashes; grey where the object is ignored."""
-    outline(axes, geometry.corners(torch.as_tensor(box)).numpy(), "#999999" if ignored else "white", 1.4,
+    outline(axes, geometry.corners(box), "#999999" if ignored else "white", 1.4,
             dashes="-" if ignored else "--")
 
 
@@ -76,7 +76,7 @@ def name(axes, box, text: str) -> None:
 def detections(axes, found: dict[str, np.ndarray], classes: list[str], size: float = 26) -> None:
     """Upright boxes, dashed, with class and score, and what else `keypoints` draws where there are any."""
     for box, label, score in zip(found["boxes"], found["labels"], found["scores"]):
-        outline(axes, geometry.corners(torch.tensor(box)).numpy(), COLOURS[(label - 1) % len(COLOURS)], dashes=DASHES)
+        outline(axes, geometry.corners(box), COLOURS[(label - 1) % len(COLOURS)], dashes=DASHES)
         name(axes, box, f"{classes[label - 1]} {score:.2f}")
     if "keypoints" in found:
         keypoints(axes, found, size)
@@ -142,6 +142,14 @@ def grid(rows: list[tuple[str, list]], classes: list[str], titles=()):
     return figure
 
 
+def close_up(axes, sample, box, title: str) -> None:
+    """What is around a labelled box (4,), and the box."""
+    middle, reach = (box[:2] + box[2:]) / 2, 0.75 * (box[2:] - box[:2]).max()
+    show(axes, sample.image(), title)
+    axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
+    labelled(axes, box)
+
+
 def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str], most: int = 4):
     """Keypoints of some objects of a photo over the training: one row an object, one column a moment.
 
@@ -152,13 +160,9 @@ def strip(sample, moments: dict[str, dict[int, np.ndarray]], classes: list[str],
     figure, grid = plt.subplots(len(chosen), len(moments), figsize=(2.1 * len(moments), 0.3 + 2.1 * len(chosen)),
                                 squeeze=False)
     for number, panels in zip(chosen, grid):
-        box = sample.boxes[number]
-        middle, reach = (box[:2] + box[2:]) / 2, 0.75 * (box[2:] - box[:2]).max()
         panels[0].set_ylabel(legible(classes[sample.labels[number] - 1]))
         for axes, (title, found) in zip(panels, moments.items()):
-            show(axes, sample.image(), title if number == chosen[0] else "")
-            axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
-            labelled(axes, sample.boxes[number])
+            close_up(axes, sample, sample.boxes[number], title if number == chosen[0] else "")
             keypoints(axes, {"keypoints": found[number][None], "labels": sample.labels[number:number + 1]}, 34)
     legend(figure, "labelled box", *FROM_POINTS)
     return figure
@@ -173,12 +177,9 @@ def sheet(rows: dict[str, list], classes: list[str]):
         axes.set_axis_off()
     for panels, (title, objects) in zip(grid, rows.items()):
         for axes, (sample, each) in zip(panels, objects):
-            middle, reach = (each.box[:2] + each.box[2:]) / 2, 0.75 * (each.box[2:] - each.box[:2]).max()
             axes.set_axis_on()
-            show(axes, sample.image(), f"{legible(classes[each.label - 1])} {each.score:.2f}")
-            axes.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
+            close_up(axes, sample, each.box, f"{legible(classes[each.label - 1])} {each.score:.2f}")
             colour = COLOURS[(each.label - 1) % len(COLOURS)]
-            labelled(axes, each.box)
             outline(axes, each.outline, colour, 0.8, 0.35)
             outline(axes, each.corners, colour)
         panels[0].set_ylabel(title)

@@ -5,7 +5,7 @@ from conftest import found, ring, sample
 
 from kaod import geometry
 from kaod.data import coco, datasets
-from kaod.evaluation import evaluate, oriented, outlines, results
+from kaod.evaluation import evaluate, oriented, results
 
 GROUPS = ("all", "round", "upright", "tilted")
 
@@ -102,7 +102,7 @@ def test_upright_boxes_by_brute_force():
                                         "tilted": ious[2:].mean()}, abs=2e-3)
     assert ious[3] < 0.5 < ious[2] < ious[0] < ious[1]  # three of four are right at .5, in this order
     assert box["AP50"] == pytest.approx(8 / 11) and box["AP50_tilted"] == pytest.approx(6 / 11)
-    everything = [devkit([photo], [detected(np.array([outlines.corners(photo.boxes)]).reshape(-1, 4, 2),
+    everything = [devkit([photo], [detected(np.array([geometry.corners(photo.boxes.astype(float))]).reshape(-1, 4, 2),
                                             [0.9, 0.8, 0.7, 0.6])], [np.zeros(4, bool)], 1, least)
                   for least in oriented.IOUS]
     assert box["AP"] == pytest.approx(np.mean(everything))
@@ -119,7 +119,7 @@ def test_what_has_no_rotated_box_or_no_outline():
     assert oriented.metrics([objects(rings, ignore=[True, True])], [nothing]) is None
     # of the second the outline is not known: what is found at its box does not count
     half = sample(photo.boxes, [1, 1], polygons=[[rings[0]], []])
-    both = detected(np.stack((outlines.corners(photo.boxes)[1], rings[0])), [0.9, 0.8])
+    both = detected(np.stack((geometry.corners(photo.boxes.astype(float))[1], rings[0])), [0.9, 0.8])
     told = oriented.metrics([half, sample([], [])], [both, nothing | {"rotated_corners": np.zeros((0, 4, 2))}])
     assert told["rotated"]["AP50"] == 1 and told["objects"]["all"] == told["found"]["all"] == 1
     plain = oriented.metrics([objects(rectangles((30, 30, 20, 20, 30)))], [nothing])
