@@ -95,18 +95,20 @@ def warp_images(images: Tensor, T: Tensor, sizes: Tensor, fill: str, new_sizes: 
     height, width = images.shape[-2:]
     ys, xs = torch.meshgrid(torch.arange(height, dtype=T.dtype, device=T.device) + 0.5,
                             torch.arange(width, dtype=T.dtype, device=T.device) + 0.5, indexing="ij")
-    pixels = torch.stack((xs, ys), -1)  # (H, W, 2): pixel centres
-    size = sizes.to(T)[:, None, None]  # (N, 1, 1, 2)
-    source = transform(inverse(T), pixels.flatten(0, 1)).unflatten(1, (height, width))  # (N, H, W, 2)
-    kept = (pixels < (size if new_sizes is None else new_sizes.to(T)[:, None, None])).all(-1)
-    own = ((source >= 0) & (source <= size)).all(-1)
+    pixels = torch.stack((xs, ys)).flatten(1)  # (2, HW): pixel centres; coordinates first, which is quicker
+    size, back = sizes.to(T)[..., None], inverse(T)
+    source = back[..., :2] @ pixels + back[..., 2:]  # (N, 2, HW)
+    kept = (pixels < (size if new_sizes is None else new_sizes.to(T)[..., None])).all(1)
+    own = ((source >= 0) & (source <= size)).all(1)
     if fill == "reflect":
         source, own = size - (source.remainder(2 * size) - size).abs(), torch.ones_like(own)
     source = torch.minimum(source.clamp(min=0.5), size - 0.5)  # so that no padding is mixed in
-    grid = 2 * source / torch.tensor([width, height]).to(T) - 1
-    warped = torch.nn.functional.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
+    grid = (2 * source / torch.tensor([[width], [height]]).to(T) - 1).unflatten(2, (height, width))
+    warped = torch.nn.functional.grid_sample(images, grid.permute(0, 2, 3, 1).to(images), padding_mode="border",
+                                             align_corners=False)
     outside = images.sum((2, 3)) / sizes.to(images).prod(1, keepdim=True) if fill == "mean" else images.new_zeros(1, 1)
-    return torch.where(own[:, None], warped, outside[..., None, None]) * kept[:, None]
+    own, kept = (each.unflatten(1, (height, width))[:, None] for each in (own, kept))
+    return torch.where(own, warped, outside[..., None, None]) * kept
 
 
 def at_least_a_pixel(resizing, given: tuple) -> tuple:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from torch_linear_assignment import batch_linear_assignment
-from torchvision.ops import clip_boxes_to_image
 
 from .geometry import centers, inverse, transform
 from .params import Keypoints
@@ -196,14 +195,19 @@ def turned_back(offsets: Tensor, anchors: Tensor, T: Tensor, sizes: Tensor) -> t
     o_T, half = centers(anchors), (anchors[:, 2:] - anchors[:, :2]) / 2
     inside = ((o_T >= 0) & (o_T <= sizes[:, None])).all(-1, keepdim=True)
     o = torch.where(inside, transform(inverse(T), o_T), -1e6)
-    return offsets @ T[:, None, :, :2], torch.cat((o - half, o + half), -1)  # row by row, u R is R⁻¹ u
+    back = (offsets.flatten(1, 2) @ T[..., :2]).view_as(offsets)  # row by row, u R is R⁻¹ u
+    return back, torch.cat((o - half, o + half), -1)
 
 
-def still_there(target: dict[str, Tensor], T: Tensor, size: Tensor, share: float) -> dict[str, Tensor]:
-    """The objects of which at least this share is in the frame of T I; what lies outside the photo does not count."""
-    boxes = clip_boxes_to_image(target["boxes"].to(T), size.flip(0).tolist())
-    kept = visible(boxes, T.expand(len(boxes), -1, -1), size.expand(len(boxes), -1)) >= share
-    return {"boxes": target["boxes"][kept], "labels": target["labels"][kept]}
+def still_there(targets: list[dict[str, Tensor]], T: Tensor, sizes: Tensor, share: float) -> list[dict[str, Tensor]]:
+    """The objects of N photos of which at least this share is in the frame of T I; what lies outside the photo does
+    not count. T: (N, 2, 3). sizes: (N, 2)."""
+    counts = [len(target["boxes"]) for target in targets]
+    photo = torch.repeat_interleave(torch.tensor(counts, device=T.device))
+    boxes = torch.cat([target["boxes"] for target in targets]).to(T)
+    boxes = torch.minimum(boxes.clamp(min=0), sizes[photo].to(T).repeat(1, 2))
+    kept = (visible(boxes, T[photo], sizes[photo]) >= share).split(counts)
+    return [{key: target[key][here] for key in ("boxes", "labels")} for target, here in zip(targets, kept)]
 
 
 def separation(points: Tensor, boxes: Tensor, distance: float) -> Tensor:

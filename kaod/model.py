@@ -134,16 +134,18 @@ class KeypointHead(Head):
         offsets, centerness = self.regression_head(features)
         offsets = offsets.to(torch.promote_types(offsets.dtype, torch.float32))  # of bf16 layers: boxes are float32
         found = {"cls_logits": self.classification_head(features), "offsets": offsets, "bbox_ctrness": centerness}
-        return found if self.training else self.with_boxes(found)  # `compute_loss` derives its own
-
-    def with_boxes(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs, and FCOS's four distances (N, L, 4) that follow from their offsets."""
-        return outputs | {"bbox_regression": losses.keypoints_to_boxes(outputs["offsets"], self.sharpness)}
+        if not self.training:  # FCOS's four distances (N, L, 4); `compute_loss` derives its own
+            found["bbox_regression"] = losses.keypoints_to_boxes(offsets, self.sharpness)
+        return found
 
     def compute_loss(self, targets, head_outputs, anchors, matched_idxs) -> dict[str, Tensor]:
         """FCOS's three losses, and beside them which object each location learns: FCOS tells only its head."""
-        found = super().compute_loss(targets, self.with_boxes(head_outputs), anchors, matched_idxs)
-        return {**found, "matched": torch.stack(matched_idxs)}
+        matched, offsets = torch.stack(matched_idxs), head_outputs["offsets"]
+        learns = matched >= 0  # FCOS looks at no other location's box
+        boxes = offsets.new_zeros(*matched.shape, 4)
+        boxes[learns] = losses.keypoints_to_boxes(offsets[learns], self.sharpness)
+        found = super().compute_loss(targets, {**head_outputs, "bbox_regression": boxes}, anchors, matched_idxs)
+        return {**found, "matched": matched}
 
 
 class KAOD(FCOS):
@@ -194,7 +196,9 @@ class KAOD(FCOS):
         sizes, count = photo_sizes(images), len(images.tensors)
         seen = [images.tensors] if first else []
         if T is not None:
-            seen.append(warp_images(images.tensors, T, sizes, fill))
+            second, moved = images.tensors.clone(), (T != torch.eye(2, 3).to(T)).any((1, 2))  # the others stay
+            second[moved] = warp_images(second[moved], T[moved], sizes[moved], fill)
+            seen.append(second)
         features = list(self.backbone(torch.cat(seen)).values())
         outputs = self.head(features)
         return losses.Views({key: value[:count] for key, value in outputs.items() if first},
@@ -217,7 +221,7 @@ class KAOD(FCOS):
     def turned_losses(self, targets, views: losses.Views) -> tuple[dict[str, Tensor], losses.Supervised]:
         """The same of T of the photos, by FCOS's own code: locations and keypoints go back to where the labels are."""
         offsets, anchors = losses.turned_back(views.second["offsets"], views.anchors, views.T, views.sizes)
-        targets = [losses.still_there(*each, self.settings.in_view) for each in zip(targets, views.T, views.sizes)]
+        targets = losses.still_there(targets, views.T, views.sizes, self.settings.in_view)
         return self.matched_losses(targets, views.second | {"offsets": offsets}, views, anchors)
 
     def pairs(self, views: losses.Views, matched: losses.Supervised, settings: params.Keypoints) -> losses.Pairs:

@@ -76,7 +76,8 @@ def test_no_view_and_no_box_is_computed_that_nothing_learns_from(monkeypatch, la
     made.backbone.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
     monkeypatch.setattr(losses, "keypoints_to_boxes", lambda *given: boxes.append(len(given[0])) or original(*given))
     assert ("keypoints" in made(*PHOTOS)) == kpl and seen == [3 * views]
-    assert boxes == [3] * (1 if labels == "first" else views)  # the paper's second view has points alone
+    # the paper's second view has points alone; and of 1,023 locations few learn a box
+    assert len(boxes) == (1 if labels == "first" else views) and all(0 < each < 100 for each in boxes)
 
 
 untrained = functools.cache(detector)  # nothing below changes it, and building one takes a tenth of a second
@@ -185,9 +186,9 @@ def test_an_object_is_gone_where_too_little_of_it_is_in_view(share, kept):
     boxes = torch.tensor([[30.0, 30, 60, 60], [0, 20, 40, 60], [-20, 70, 20, 90]])  # the third begins outside
     target, size = {"boxes": boxes, "labels": torch.tensor([1, 2, 3])}, torch.tensor([100.0, 100.0])
     T = torch.tensor([[1.0, 0, -22], [0, 1, 0]])  # of the second one 18 of 40 columns stay, of the third one none
-    found = losses.still_there(target, T, size, share)
+    [found] = losses.still_there([target], T[None], size[None], share)
     assert found["labels"].tolist() == kept and torch.equal(found["boxes"], boxes[torch.tensor(kept) - 1])
-    still = losses.still_there(target, torch.eye(3)[:2], size, 1.0)  # what was never in the photo has not left it
+    [still] = losses.still_there([target], torch.eye(3)[None, :2], size[None], 1.0)  # what was never in the photo has not left it
     assert still["labels"].tolist() == [1, 2, 3]
 
 
