@@ -26,19 +26,16 @@ from kaod.training import checkpoints
 
 
 def load() -> tuple[params.Profile, dict[str, dict]]:
-    """The selected profile with the settings that the models of experiments/grid.yaml have in common, and the models:
-    {name: what it changes}.
+    """The selected profile, and the models of experiments/grid.yaml: {name: what it changes}.
 
     Raises ValueError that names the file and the key.
     """
     path = ROOT / "experiments" / "grid.yaml"
     profile, _ = params.load()
     try:
-        content = yaml.safe_load(path.read_text())
-        profile = params.apply(profile, content["common"], f"{path}: common")
-        return profile, params.overrides(content["models"], profile, f"{path}: models")
+        return profile, params.overrides(yaml.safe_load(path.read_text())["models"], profile, f"{path}: models")
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected YAML with the keys common and models ({error})") from None
+        raise ValueError(f"{path}: expected YAML with the key models ({error})") from None
 
 
 def hardware(device: str) -> str:

@@ -8,7 +8,6 @@ box, ellipse, hull, bound   mean IoU with the true outline; bound is the best th
 mask-AP50-hull, mask-AP-hull, …     the same four as masks, classes aside
 rectangle, rectangle_box    mean IoU with the outline's smallest rectangle: the keypoints' own, and the upright box
 turn30, turn-distance30, turn-hull30, turn-hull_unturned30    with photos turned by 30°: `kaod.evaluation.turning`
-repeatability30             of older runs: distance_matched there, which a ring that does not turn passes
 spread, overhang, seconds_per_step
 """
 
@@ -37,7 +36,6 @@ def figures(run: dict) -> dict[str, float | None]:
     found |= {name: value for name, value in (st["shape"] or {}).items() if name != "objects"}
     for outline, each in (st["masks"] or {}).items():
         found |= {f"mask-AP-{outline}": each["AP"], f"mask-AP50-{outline}": each["AP50"]}
-    found |= {f"repeatability{angle}": value for angle, value in (st.get("repeatability") or {}).items()}
     turned30 = ((st.get("turning") or {}).get("30") or {}).get("model", {})
     found |= {f"{name}30": turned30.get(key) for name, key in TURNING.items()}
     return found | {"spread": st["spread"], "overhang": st["overhang"]}

@@ -99,7 +99,7 @@ class Train:
     clip: Amount
     flip: Share
     rotate: Share
-    rotated_boxes: Literal["corners", "ellipse"]
+    rotated_boxes: Literal["corners", "ellipse", "outline"]
     bf16: Switch
     channels_last: Switch
     workers: Index

@@ -9,6 +9,7 @@ dota/, yolo/       the rotated boxes for DOTA's and YOLO-OBB's tools, see `data.
 SegmentationObject/, SegmentationClass/  the masks as VOC has them, where the input is VOC's,
 left.txt           what is wrong, and which objects keep their upright box, one line each,
 sheet.png          the surest objects, the least sure, and random ones, to judge by eye,
+page.html          every photo with what was read on it, to leaf through in a browser,
 truth.json         with `--truth FILE`, COCO's format, the same annotation ids and true outlines: how good it all is.
 From Python: `kaod.load("model.pt").relabel(photos, boxes, labels)`.
 
@@ -34,7 +35,7 @@ from . import command, geometry, model
 from .data import files, formats, labelled, samples
 from .data.labelled import Labelled, Object
 from .evaluation import compare, outlines, relabelled
-from .figures import charts
+from .figures import charts, page
 from .figures import photos as drawing
 from .training import checkpoints
 
@@ -42,7 +43,7 @@ SHOWN = 8  # objects in a row of the sheet
 TURNS = 7  # copies of a photo
 DIRECTIONS = np.array([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 72, endpoint=False)])
 WRITTEN = {"annotations.json", "left.txt", "dota", "yolo", "SegmentationObject", "SegmentationClass", "sheet.png",
-           "truth.json"}
+           "page.html", "truth.json"}
 NO_HULL = "expected a model with three keypoints or more; a line has no rotated box, and FCOS has none"
 
 
@@ -224,6 +225,7 @@ def write(folder: Path, data: Labelled, voc: bool) -> None:
         outlines, labels, numbers = zip(*((item.outline, item.label, item.number) for item in each.objects)) \
             if each.objects else ((), (), ())
         formats.voc(folder, str(Path(each.name).with_suffix("")), outlines, labels, numbers, each.sample.size)
+    files.write_bytes(folder / "page.html", page.page(data).encode())
     sure = [(each.sample, item) for each in data.photos for item in each.objects if not item.unsure]
     sure.sort(key=lambda pair: pair[1].score, reverse=True)
     if sure:

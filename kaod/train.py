@@ -88,7 +88,8 @@ def as_trained(detector, settings: params.Train, device: str):
 def on_device(images: list, targets: list, device: str) -> tuple[list, list]:
     """Photos from bytes to 0…1, on the device; of the targets, what is learned."""
     return ([image.to(device, non_blocking=True).float() / 255 for image in images],
-            [{key: target[key].to(device, non_blocking=True) for key in ("boxes", "labels")} for target in targets])
+            [{key: value.to(device, non_blocking=True) for key, value in target.items() if key != "index"}
+             for target in targets])
 
 
 def backward(losses: dict, optimizer, clip: float, stop: int = 0) -> dict[str, float]:
@@ -109,10 +110,10 @@ def backward(losses: dict, optimizer, clip: float, stop: int = 0) -> dict[str, f
     return dict(zip(terms, values.tolist()))
 
 
-def loader(samples, order: list[list[int]], workers: int, pinned: bool):
+def loader(photos: datasets.Photos, order: list[list[int]], workers: int, pinned: bool):
     """This rank's photos of each batch in turn, as `datasets.collate` gives them: one pass for all steps."""
     return iter(torch.utils.data.DataLoader(
-        datasets.Photos(samples), collate_fn=datasets.collate, num_workers=workers, pin_memory=pinned,
+        photos, collate_fn=datasets.collate, num_workers=workers, pin_memory=pinned,
         worker_init_fn=ignore_signals, batch_sampler=[processes.part(batch) for batch in order]))
 
 
@@ -140,7 +141,8 @@ def train(detector, profile: params.Profile, samples, device: str = "cpu", run: 
     log = run.resume(detector, optimizer) if run else []
     order = list(batches([sample.size[0] > sample.size[1] for sample in samples], settings.batch, settings.seed,
                          len(log), settings.steps))
-    photos = loader(samples, order, settings.workers, not on_cpu)
+    outlines = bool(settings.rotate) and settings.rotated_boxes == "outline"
+    photos = loader(datasets.Photos(samples, outlines), order, settings.workers, not on_cpu)
     progress = Progress(len(log), settings.steps, device, run.folder if run else None) if first else Silent
     with signals() as caught, as_trained(detector, settings, device):
         network = DistributedDataParallel(detector, broadcast_buffers=False) if processes.world() > 1 else detector
@@ -187,7 +189,8 @@ def main() -> None:
     k = keypoint_count(profile)
     dataset = datasets.load(profile, profile.train_sets)
     # training sees boxes only, and each process and worker would hold all outlines
-    samples = [replace(sample, polygons=[], areas=None, crowds={}) for sample in dataset.samples]
+    bare = {"areas": None, "crowds": {}} | ({} if profile.train.rotated_boxes == "outline" else {"polygons": []})
+    samples = [replace(sample, **bare) for sample in dataset.samples]
     torch.manual_seed(profile.train.seed)
     detector = model.build(profile.model, profile.keypoints, len(dataset.classes), k).to(device)
     run = checkpoints.Run(scratch, checkpoints.fingerprint(profile, k))

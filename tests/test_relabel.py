@@ -3,12 +3,15 @@
 import functools
 import json
 import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
 import shapely
 import torch
-from conftest import as_command, built
+from conftest import as_command, built, sample
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -18,6 +21,7 @@ from PIL import Image
 import kaod
 from kaod import geometry, losses, model, relabel
 from kaod.data import datasets, files, formats, labelled, voc
+from kaod.figures import page
 from kaod.training import checkpoints
 
 CLASSES = list("abcdefg")
@@ -197,7 +201,7 @@ def test_all_is_written_and_all_else_of_the_file_is_kept(monkeypatch, checkpoint
     assert as_command(monkeypatch, "kaod.relabel", checkpoint(), path, "--out", out) == ""
     assert "3 of 3 objects in 3 photos" in capsys.readouterr().out
     assert {each.relative_to(out).as_posix() for each in out.rglob("*") if not each.is_dir()} == {
-        "annotations.json", "left.txt", "sheet.png", "yolo/data.yaml",
+        "annotations.json", "left.txt", "sheet.png", "page.html", "yolo/data.yaml",
         *(f"{folder}/{name}" for folder, suffix in (("dota/labelTxt", "txt"), ("yolo/labels", "txt"),
                                                     ("yolo/images", "jpg"))
           for name in (f"deep er/a b.{suffix}", f"c.{suffix}", f"empty.{suffix}"))}
@@ -214,6 +218,47 @@ def test_all_is_written_and_all_else_of_the_file_is_kept(monkeypatch, checkpoint
         assert 0 < new["score"] <= 1 and new["rotated_box"][2] >= new["rotated_box"][3] > 0
     with Image.open(out / "sheet.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 5
+
+
+class Page(HTMLParser):
+    """What a browser would find: the photos that it loads, and for each its objects' titles and its lines' points."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.photos, self.titles, self.lines, self.inside = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given, self.inside = dict(attributes), tag == "title" and bool(self.photos)
+        if tag == "img":
+            self.photos.append(Path(unquote(urlparse(given["src"]).path)))
+            self.titles.append([])
+            self.lines.append([])
+        elif tag == "polygon":
+            points = [tuple(map(float, each.split(","))) for each in given["points"].split()]
+            self.lines[-1].append(np.array(points))
+
+    def handle_data(self, text):
+        if self.inside:
+            self.titles[-1].append(text)
+            self.inside = False
+
+
+def test_the_page_has_each_photo_with_the_least_sure_first(tmp_path):
+    odd, box = 'a "b" <i>&.jpg', np.array([10.0, 20, 50, 60])
+    names, objects = (odd, "unsure.jpg", "empty.jpg", "sure.jpg"), [[labelled.Object(n, 1, box)] for n in range(4)]
+    for [each], score in zip(objects, (0.4, 0.0, 0.0, 0.9)):
+        each.score, each.outline, each.corners = score, ellipse(box), geometry.corners(box) + 1
+    objects[1][0].unsure, objects[2] = "cut by the <frame>", []
+    kept = [labelled.Photo(sample([], [], size=SIZE, path=tmp_path / name), name, each)
+            for name, each in zip(names, objects)]
+    found = Page(page.page(labelled.Labelled({}, ["x & y"], kept, [])))
+    assert found.photos == [tmp_path / "unsure.jpg", tmp_path / odd, tmp_path / "sure.jpg"]
+    assert found.titles == [["x & y: cut by the <frame>"], ["x & y: 0.40"], ["x & y: 0.90"]]
+    expected = (geometry.corners(box), ellipse(box), geometry.corners(box) + 1)
+    for lines in found.lines:
+        for points, wanted in zip(lines, expected, strict=True):
+            assert np.allclose(points, wanted, atol=0.051)
 
 
 def bad(photos) -> tuple:

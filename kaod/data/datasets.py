@@ -7,6 +7,7 @@ datasets/<profile>/sets/ (see `coco`); the photos stay where they are. All later
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -17,10 +18,11 @@ from .samples import DataSet, Sample
 
 class Photos(torch.utils.data.Dataset):
     """Samples as torchvision's detectors take them: (uint8 image (3, H, W), {"boxes", "labels", "index"}), without
-    ignored objects."""
+    ignored objects. outlines: also "outlines" (n, V, 2), where V is that of the longest; raises ValueError where an
+    object has none."""
 
-    def __init__(self, samples: list[Sample]):
-        self.samples = samples
+    def __init__(self, samples: list[Sample], outlines: bool = False):
+        self.samples, self.outlines = samples, outlines
 
     def __len__(self):
         return len(self.samples)
@@ -28,9 +30,17 @@ class Photos(torch.utils.data.Dataset):
     def __getitem__(self, index):
         sample = self.samples[index]
         kept = ~sample.ignore
-        return pil_to_tensor(sample.image()), {
-            "boxes": torch.from_numpy(sample.boxes[kept]), "labels": torch.from_numpy(sample.labels[kept]),
-            "index": index}
+        target = {"boxes": torch.from_numpy(sample.boxes[kept]), "labels": torch.from_numpy(sample.labels[kept]),
+                  "index": index}
+        if self.outlines:
+            parts = [sample.polygons[number] for number in np.flatnonzero(kept)]
+            if not all(parts):
+                raise ValueError(f"{sample.path}: expected an outline of each object (train.rotated_boxes: outline)")
+            points = [torch.tensor(np.concatenate(each), dtype=torch.float32) for each in parts]
+            longest = max(map(len, points), default=1)
+            points = [torch.cat((each, each[-1:].expand(longest - len(each), 2))) for each in points]
+            target["outlines"] = torch.stack(points) if points else torch.zeros(0, 1, 2)
+        return pil_to_tensor(sample.image()), target
 
 
 def collate(batch):

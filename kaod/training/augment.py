@@ -16,15 +16,19 @@ def flip(image, target):
     """Image and boxes, left to right."""
     boxes = target["boxes"].clone()
     boxes[:, [0, 2]] = image.shape[-1] - boxes[:, [2, 0]]
-    return hflip(image), {**target, "boxes": boxes}
+    flipped = {**target, "boxes": boxes}
+    if "outlines" in target:
+        x, y = target["outlines"].unbind(-1)
+        flipped["outlines"] = torch.stack((image.shape[-1] - x, y), -1)
+    return hflip(image), flipped
 
 
 def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
     """What one would do instead of the keypoint loss: the image under a random T, and the boxes that go with it.
 
-    Labels know no outlines, so the boxes are those of the turned ellipses or corners. What comes from outside is
-    the image's mean colour: a reflection would show objects without labels. Objects with less than a
-    quarter of their new box inside are dropped, as in the test sets.
+    Labels know no outlines, so the boxes are those of the turned ellipses or corners; outlines, where they are known,
+    tell what exact boxes would be worth. What comes from outside is the image's mean colour: a reflection would show
+    objects without labels. Objects with less than a quarter of their new box inside are dropped, as in the test sets.
     """
     size = torch.tensor([[image.shape[2], image.shape[1]]]).to(image)
     T = geometry.random_rigid(size, keypoints.angle, keypoints.shift)
@@ -32,10 +36,11 @@ def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
     if rotated_boxes == "ellipse":
         boxes = geometry.ellipse_boxes(T, target["boxes"])
     else:
-        boxes = geometry.enclosing(geometry.transform(T, geometry.corners(target["boxes"])))
+        points = target["outlines"] if rotated_boxes == "outline" else geometry.corners(target["boxes"])
+        boxes = geometry.enclosing(geometry.transform(T, points))
     inside = clip_boxes_to_image(boxes, image.shape[1:])
     kept = box_area(inside) >= box_area(boxes) / 4
-    return copy, {**target, "boxes": inside[kept], "labels": target["labels"][kept]}
+    return copy, {"boxes": inside[kept], "labels": target["labels"][kept]}
 
 
 def augment(images: list, targets: list, settings: params.Train, keypoints: params.Keypoints) -> tuple[list, list]:

@@ -2,14 +2,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import shapely
 import torch
 import yaml
 from conftest import built, sample
 from PIL import Image
+from shapely import affinity
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kaod import ROOT, model, params, train
+from kaod import ROOT, geometry, model, params, train
 from kaod.data import datasets, files
 from kaod.training import augment, checkpoints, processes, progress, schedule
 
@@ -108,6 +111,23 @@ def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
         assert (loose["boxes"][0, 2:] >= moved["boxes"][0, 2:] - 1e-4).all()
     away = {"boxes": torch.tensor([[-50.0, 0, 4, 10]]), "labels": torch.tensor([1])}
     assert len(augment.turned_copy(image, away, keypoints, "corners")[1]["boxes"]) == 0
+
+
+def test_outlines_tell_the_boxes_of_turned_copies(tiny, drawn):
+    """After a flip and a turn, the box is that of the outline turned by shapely, and no other way gives it."""
+    keypoints = replace(tiny[0].keypoints, angle=40.0, shift=0.0)
+    image, target = datasets.Photos(drawn[0], outlines=True)[0]
+    outlines = [shapely.Polygon(np.concatenate(parts)) for parts in drawn[0][0].polygons]
+    torch.manual_seed(3)
+    _, moved = augment.turned_copy(*augment.flip(image / 255, target), keypoints, "outline")
+    torch.manual_seed(3)
+    T = geometry.random_rigid(torch.tensor([[128.0, 128.0]]), 40.0, 0.0)[0].tolist()
+    for outline, box in zip(outlines, moved["boxes"].tolist(), strict=True):  # all are in view
+        mirrored = affinity.affine_transform(outline, [-1, 0, 0, 1, 128, 0])
+        turned = affinity.affine_transform(mirrored, [*T[0][:2], *T[1][:2], T[0][2], T[1][2]])
+        assert box == pytest.approx(np.clip(turned.bounds, 0, 128), abs=1e-3)
+    with pytest.raises(ValueError, match="000000.jpg: expected an outline"):
+        datasets.Photos([replace(drawn[0][0], polygons=[[] for _ in outlines])], outlines=True)[0]
 
 
 @pytest.mark.parametrize("name", ["fcos", "kaod", "kaod-paper"])
