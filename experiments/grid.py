@@ -62,13 +62,14 @@ def train_run(profile: params.Profile, name: str, changes: dict, seed: int, devi
         return files.read_json(on_the_way) if on_the_way.exists() else {}
 
     def measure(step, detector):
-        """AP50 after so many steps. Each step has random numbers of its own, so nothing is changed by it."""
+        """AP and AP50 after so many steps. Each step has random numbers of its own, so nothing is changed by it."""
         nonlocal aside
         started = time.monotonic()
         found = evaluate.detect(detector.eval(), test.samples, profile.evaluate.batch, device)
         detector.train()
-        ap50 = ap.ap50(test, found, profile.evaluate.ap, profile.evaluate.detections)
-        files.write_json(on_the_way, learning() | {str(step): ap50})
+        limit = profile.evaluate.detections
+        found = ap.headline(test, ap.strongest(found, limit), profile.evaluate.ap, limit)
+        files.write_json(on_the_way, learning() | {str(step): {key: found[key] for key in ("AP", "AP50")}})
         aside += time.monotonic() - started
 
     torch.manual_seed(seed)

@@ -1,32 +1,31 @@
 # %% [markdown]
-# # Does the keypoint loss help?
+# # Does it help?
 #
-# The pipeline trains each of its models once. One run does not tell a difference from noise. FCOS alone is also too
-# weak a rival: KAOD looks at two views of each photo, and someone who wants robustness to turning can train FCOS on
-# turned copies. So this notebook compares a grid of models with several seeds, which `dvc repro experiments/dvc.yaml`
-# made.
-#
-# **The committed runs are older than five changes.** Each class had a typical colour in the drawn photos, which no turn
-# changes. FCOS had torchvision's own start in them, which is today's `fcos-zero`. So a part of each difference to FCOS
-# may be the start alone. Detections of the background counted as the last class. -cr cut whole pixels, while -rt
-# interpolates. And `paper` reflected the border, asked for 90 % of a box in view, and had a smooth L1 that turns linear
-# at a tenth of a pixel.
+# The pipeline trains each of its models once. One run does not tell a difference from noise, and FCOS alone is too weak
+# a rival. Someone who wants robustness to turning can train FCOS on turned copies. So this notebook compares a grid of
+# models, the main ones with several seeds, which `dvc repro experiments/dvc.yaml` makes. All of them have the settings,
+# the steps and, for each seed, the photos of the pipeline's models.
 #
 # | model | what it is |
 # |---|---|
 # | fcos | torchvision's FCOS, with the first boxes of KAOD's circle of keypoints |
 # | fcos-zero | torchvision's FCOS with its own start: boxes without size |
-# | fcos-2x | FCOS with twice as many photos a step: as much work as KAOD's two views |
-# | fcos-corners | FCOS, every other photo a turned copy; its boxes are those of the boxes' turned corners |
-# | fcos-ellipse | the same with the boxes of the turned ellipses inscribed in the boxes |
-# | no-kpl | KAOD without the keypoint loss |
-# | kpl | KAOD with the keypoint loss, keypoints compared index by index |
-# | kpl-hm | KAOD with the keypoint loss and Hungarian matching; it is the pipeline's `kaod-paper` |
-# | kpl-hm-k8, kpl-hm-k32 | kpl-hm with 8 or 32 keypoints in place of 16 |
-# | paper | kpl-hm as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
-# | all-locations | kpl-hm with the loss over all locations, the background too |
+# | fcos-2x | FCOS with twice as many photos a step: as much work as two views |
+# | fcos-corners | FCOS, every second photo a turned copy; its boxes are those of the boxes' turned corners |
+# | fcos-turned | the same with the boxes of the turned ellipses inscribed in the boxes, the better guess |
+# | fcos-outlines | the same with the true boxes, from the outlines: the bound of what labels could give FCOS |
+# | head | the keypoint head alone: labels on the photo, no keypoint loss |
+# | kaod-paper | the paper's method: two views, labels on the first, keypoint loss with Hungarian matching |
+# | kaod-paper-by-index | the same without matching: keypoints compared index by index |
+# | all-locations | kaod-paper with the loss over all locations, the background too |
+# | paper | kaod-paper as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
+# | kaod | labels turned back: every second photo turned, one view |
+# | kaod-both | two views with labels on both, and the keypoint loss; half the photos a step, so as many views as kaod |
+# | kaod-attached | kaod-both, compared index by index, with a hinge that keeps keypoints apart |
+# | kaod-k8, -k32, -k48 | kaod with other numbers of keypoints than 16 |
+# | kaod-15, -45, -90, -180 | kaod with turns of up to so many degrees in training, in place of 30 |
 #
-# [08-what-do-we-find](08-what-do-we-find.ipynb) has longer trainings of four of them.
+# [08-what-do-we-find](08-what-do-we-find.ipynb) takes the paper's findings one by one.
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run
@@ -42,9 +41,8 @@ from kaod.figures.charts import style
 
 style()
 profile, _ = params.load(profile)
-models = [name for name in grid.load()[1] if not name.endswith("-long")]
+models = grid.load()[1]
 runs = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
-runs = runs[runs["model"].isin(models)]
 AP = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt", "tr") for metric in ("AP50", "AP")}
 absent = [name for name in models if name not in set(runs["model"])]
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
@@ -53,16 +51,17 @@ Markdown(said if absent else "All models have run.")
 # %% [markdown]
 # ## The answer in one table
 #
-# The two models of this table differ in the keypoint loss alone, and in the second view that the loss needs. A
+# `kaod` stands beside what people do today, FCOS on turned copies, and beside FCOS, the bound and the paper's method. A
 # difference is the mean over the seeds, with its 95 % interval by Student's t. It is *better* or *worse* where the
 # interval does not contain 0. Else it is *open*: it is not distinguishable from noise. The sections below explain each
 # figure.
 
 # %%
-loss = {"AP50, photos as they are": "AP50-st", "AP, photos as they are": "AP-st", "AP50, rotated photos": "AP50-rt",
-        "AP, rotated photos": "AP-rt", "masks: IoU with the outline": "hull", "masks: AP50": "mask-AP50-hull",
-        "masks: AP": "mask-AP-hull", "rotated boxes: IoU": "rectangle", "seconds a step": "seconds_per_step"}
-Markdown(tables.verdicts(runs, {words: (figure, "kpl-hm", "no-kpl") for words, figure in loss.items()}))
+asked = {"AP, photos as they are": "AP-st", "AP, rotated photos": "AP-rt", "AP50, all turned by 30°": "AP50-turn+30",
+         "AP50, all turned by −30°": "AP50-turn-30", "seconds a step": "seconds_per_step"}
+claims = {f"{words}, against {rival}": (figure, "kaod", rival)
+          for rival in ("fcos", "fcos-turned", "fcos-outlines", "kaod-paper") for words, figure in asked.items()}
+Markdown(tables.verdicts(runs, claims))
 
 # %% [markdown]
 # ## AP and time
@@ -81,45 +80,44 @@ Markdown(tables.table(runs, AP | {"seconds_per_step": "seconds a step"}))
 # %% [markdown]
 # ## Against FCOS
 #
-# Two models with one seed saw the same photos in the same order (fcos-2x saw twice as many). So differences are taken
-# seed by seed.
+# Two models with one seed saw the same photos in the same order, if their batches are of one size. So differences are
+# taken seed by seed.
 
 # %%
 Markdown(tables.table(runs, AP, "fcos"))
 
 # %% [markdown]
 # The same as a picture. Bars are 95 % intervals, strokes are the seeds, and a hollow mark is a single seed.
-# `all-locations` hardly learned to detect. It is left out, as its differences are many times larger than all others.
 
 # %%
-against = tables.differences(runs[runs["model"] != "all-locations"], "fcos")
+against = tables.differences(runs, "fcos")
 figure = charts.dots(against, {name: AP[name] for name in ("AP50-st", "AP50-rt", "AP-st", "AP-rt")}, zero=True,
                      xlabel="difference to fcos", title="AP50 and AP minus those of FCOS")
 
 # %% [markdown]
 # ## Against FCOS on turned copies
 #
-# Training on turned copies is the usual way to robustness. The reference here is `fcos-ellipse`, whose boxes are the
-# better guess of the two.
+# Training on turned copies is the usual way to robustness. The reference here is `fcos-turned`, whose boxes are the
+# better guess. `fcos-outlines` is what FCOS would have if somebody knew the true boxes.
 
 # %%
-Markdown(tables.table(runs, AP, "fcos-ellipse"))
+Markdown(tables.table(runs, AP, "fcos-turned"))
 
 # %% [markdown]
 # ## Turned by any angle
 #
 # Here the first photos of the test set are all turned by one angle, and cropped. Training turned photos by up to 30°:
-# the copies of FCOS, and the second view of the keypoint loss. The picture shows AP50 of `kpl-hm` minus that of three
-# others. The crop differs from angle to angle, so compare models rather than angles. Of 39 intervals about two do not
-# contain 0 by chance alone. What counts is a pattern, such as neighbouring angles that agree.
+# the copies of FCOS, and the views of KAOD. The picture shows AP50 of `kaod` minus that of three others. The crop
+# differs from angle to angle, so compare models rather than angles. Of 39 intervals about two do not contain 0 by
+# chance alone. What counts is a pattern, such as neighbouring angles that agree.
 
 # %%
-rivals = ["fcos", "no-kpl", "fcos-ellipse"]
+rivals = ["fcos", "fcos-turned", "kaod-paper"]
 # each curve takes the name and the look of the model that it is compared with
 against = {rival: tables.differences(runs, rival) for rival in rivals}
-against = pd.concat([found[found["model"] == "kpl-hm"].assign(model=rival) for rival, found in against.items()])
+against = pd.concat([found[found["model"] == "kaod"].assign(model=rival) for rival, found in against.items()])
 figure = charts.curves(against, "AP50-turn", bars=True, xlabel="turn in degrees, clockwise",
-                       ylabel="difference in AP50", title="AP50 of kpl-hm minus that of …")
+                       ylabel="difference in AP50", title="AP50 of kaod minus that of …")
 
 # %% [markdown]
 # ## Masks and rotated boxes

@@ -6,7 +6,7 @@
 #
 # **Read the two apart.** The paper trained on VOC and COCO for days. Our figures are of drawn shapes and of short
 # trainings from scratch. They show whether an effect is there, and which way it points. They neither confirm nor refute
-# the paper's digits. The runs are older than some changes, which [04-does-it-help](04-does-it-help.ipynb) lists.
+# the paper's digits.
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run
@@ -27,8 +27,7 @@ style()
 profile, _ = params.load(profile)
 models = grid.load()[1]
 found = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
-longer = found["model"].str.endswith("-long")
-runs, long = found[~longer], found[longer]
+main = found[found["model"].isin(["fcos", "fcos-turned", "head", "kaod-paper", "kaod"])]
 absent = [name for name in models if name not in set(found["model"])]
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
 Markdown(said if absent else "All models have run.")
@@ -58,37 +57,35 @@ times = pd.Series({words: ratios[name]["median"] for words, name in rows.items()
 Markdown(markdown(times.to_frame("ratio"), digits=2))
 
 # %% [markdown]
-# What more keypoints bring is a second question. The next table is of the same training with 8, 16 and 32 of them, seed
-# 0 alone. Sections 3 and 5 explain the columns on the right.
+# What more keypoints bring is a second question. The next table is of `kaod` with 8, 16, 32 and 48 of them, seed 0
+# alone. Sections 3 and 5 explain the columns on the right.
 
 # %%
-K = {"kpl-hm-k8": "K = 8", "kpl-hm": "K = 16", "kpl-hm-k32": "K = 32"}
+K = {"kaod-k8": "K = 8", "kaod": "K = 16", "kaod-k32": "K = 32", "kaod-k48": "K = 48"}
 columns = {"AP50-st": "AP50 -st", "AP-st": "AP -st", "AP50-rt": "AP50 -rt", "AP-rt": "AP -rt", "hull": "hull's IoU",
            "rectangle": "rotated box's IoU", "spread": "spread"}
-Markdown(tables.table(runs[runs["seed"] == 0], columns, rows=K))
+Markdown(tables.table(found[found["seed"] == 0], columns, rows=K))
 
 # %% [markdown]
 # ## 2. Does it need more iterations?
 #
 # *The paper:* with the keypoint loss, up to three times as many.
 #
-# *Here* four models had a longer training (their names end in -long). Its photos had random hues, so that shape alone
-# told the classes. AP50 of the test photos was measured on the way:
+# *Here* AP of the test photos was measured on the way:
 
 # %%
-steps = params.apply(profile, models["fcos-long"]).train.steps
-on_the_way = long.replace({"figure": {"AP50-st": f"AP50-after{steps}"}})  # the last point is the trained model
-figure = charts.curves(on_the_way, "AP50-after", xlabel="steps", ylabel="AP50 -st",
-                       title="AP50 over the longer trainings")
+steps, parts = profile.train.steps, profile.train.snapshots
+on_the_way = main.replace({"figure": {"AP-st": f"AP-after{steps}"}})  # the last point is the trained model
+figure = charts.curves(on_the_way, "AP-after", xlabel="steps", ylabel="AP -st", title="AP over the trainings")
 
 # %%
-after = {f"AP50-after{steps * part // 8}": f"{steps * part // 8:,} steps" for part in (2, 4, 5, 6, 7, 8)}
+after = {f"AP-after{steps * part // parts}": f"{steps * part // parts:,} steps" for part in range(1, parts + 1)}
 Markdown(tables.table(on_the_way, after))
 
 # %% [markdown]
-# This has three limits. The learning rate falls as a cosine to 0 at the last step, so AP50 on the way is not that of a
-# training that ends there, and the last steps gain much by the schedule alone. One or two seeds are few. And a step
-# with two views takes more time than one of FCOS or of no-kpl (section 1).
+# This has two limits. The learning rate falls as a cosine to 0 at the last step, so AP on the way is not that of a
+# training that ends there, and the last steps gain much by the schedule alone. And a step of `kaod-paper`, which has
+# two views, takes more time than one of the others (section 1).
 
 # %% [markdown]
 # ## 3. Do the keypoints collapse?
@@ -106,8 +103,8 @@ figure = charts.spreads(found, even)
 # %% [markdown]
 # **Do they turn with the object?** The paper does not measure it. [02-results](02-results.ipynb) explains the figures
 # below and sets them beside keypoints that do not turn. Keypoints that turn have a turn of 30° and a distance of 0. The
-# hulls of keypoints that do not turn may agree better when they are not turned back. Runs of the grid that are older
-# than this measure do not have it.
+# hulls of keypoints that do not turn may agree better when they are not turned back. `kaod-attached` was made to turn:
+# its keypoints are compared by index, and a hinge keeps them apart.
 
 # %%
 turns = {"turn30": "turn found, of 30°", "turn-distance30": "distance after turning back",
@@ -132,20 +129,13 @@ figure = charts.dots(tables.turning(found), {"AP50-rt": "AP50", "AP-rt": "AP"}, 
 
 # %%
 versions = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt", "tr") for metric in ("AP50", "AP")}
-Markdown(tables.table(runs, versions, "fcos"))
+Markdown(tables.table(found, versions, "fcos"))
 
 # %% [markdown]
-# The drawn objects had typical colours then, and no turn changes a colour. In the longer trainings of section 2 shape
-# alone tells the classes, so a turned photo is harder there. Differences to FCOS in these:
+# The main models with all photos turned by one angle. Training turned photos by up to 30°.
 
 # %%
-Markdown(tables.table(long, versions, "fcos-long"))
-
-# %% [markdown]
-# The same models with all photos turned by one angle. The second view of the keypoint loss was turned by up to 30°.
-
-# %%
-figure = charts.curves(long, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
+figure = charts.curves(main, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
                        title="All photos turned by one angle")
 
 # %% [markdown]
@@ -195,17 +185,20 @@ Markdown(turning_table(details) or "Not measured yet.")
 # %% [markdown]
 # ## In short
 #
-# The paper's method first: KAOD with keypoint loss and matching (`kpl-hm`) on the drawn shapes. *Better* and *worse*
-# stand where the 95 % interval does not contain 0. *Open* is not distinguishable from noise.
+# The paper's method (`kaod-paper`) first, then labels that turn back (`kaod`), on the drawn shapes. *Better* and
+# *worse* stand where the 95 % interval does not contain 0. *Open* is not distinguishable from noise.
 
 # %%
-sides = [("photos as they are", "kpl-hm", "fcos", "st"), ("rotated photos", "kpl-hm", "fcos", "rt"),
-         ("rotated photos, FCOS with the same work", "kpl-hm", "fcos-2x", "rt"),
-         ("rotated photos, FCOS on turned copies", "kpl-hm", "fcos-ellipse", "rt"),
-         ("rotated photos, the loss alone", "kpl-hm", "no-kpl", "rt"),
-         ("rotated photos of any colour, longer trainings", "kpl-hm-long", "fcos-long", "rt")]
+sides = [("photos as they are", "kaod-paper", "fcos", "st"), ("rotated photos", "kaod-paper", "fcos", "rt"),
+         ("rotated photos, the loss alone", "kaod-paper", "head", "rt"),
+         ("photos as they are, labels turned back", "kaod", "fcos", "st"),
+         ("rotated photos, labels turned back", "kaod", "fcos", "rt"),
+         ("rotated photos, FCOS on turned copies", "kaod", "fcos-turned", "rt"),
+         ("rotated photos, FCOS with the true boxes", "kaod", "fcos-outlines", "rt"),
+         ("rotated photos, what the loss adds at equal views", "kaod-both", "kaod", "rt")]
 claims = {f"{metric}, {words}": (f"{metric}-{kind}", model, reference)
           for words, model, reference, kind in sides for metric in ("AP50", "AP")}
-claims |= {"IoU of the hull with the outline, the loss alone": ("hull", "kpl-hm", "no-kpl"),
-           "IoU of the rotated box, the loss alone": ("rectangle", "kpl-hm", "no-kpl")}
+claims |= {"IoU of the hull with the outline, the paper's loss": ("hull", "kaod-paper", "head"),
+           "IoU of the hull with the outline, labels turned back": ("hull", "kaod", "kaod-paper"),
+           "IoU of the rotated box, the paper's loss": ("rectangle", "kaod-paper", "head")}
 Markdown(tables.verdicts(found, claims))

@@ -24,12 +24,14 @@ LINES = COLOURS[:6]  # yellow cannot be seen on white
 
 MODELS = {  # colour, marker and dashes of each model, the same in all figures
     "fcos": ("#0072B2", "o", "-"), "fcos-2x": ("#0072B2", "s", "--"), "fcos-zero": ("#0072B2", "X", ":"),
-    "fcos-corners": ("#56B4E9", "<", "--"), "fcos-ellipse": ("#56B4E9", ">", "-"), "fcos-turned": ("#56B4E9", ">", "-"),
-    "no-kpl": ("#E69F00", "^", "-"), "kpl": ("#CC79A7", "v", "--"),
-    "kpl-hm": ("#E69F00", "D", "-"), "kaod-paper": ("#E69F00", "D", "-"),  # the grid's name, and the pipeline's
-    "kaod": ("#009E73", "D", "-"),
-    "kpl-hm-k8": ("#E69F00", "o", ":"), "kpl-hm-k32": ("#E69F00", "s", "--"),
-    "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":")}
+    "fcos-corners": ("#56B4E9", "<", "--"), "fcos-turned": ("#56B4E9", ">", "-"),
+    "fcos-outlines": ("#56B4E9", "s", ":"),
+    "head": ("#E69F00", "^", "--"), "kaod-paper": ("#E69F00", "D", "-"), "kaod-paper-by-index": ("#E69F00", "v", ":"),
+    "paper": (DARK, "P", ":"), "all-locations": ("#888888", "X", ":"),
+    "kaod": ("#009E73", "D", "-"), "kaod-both": ("#CC79A7", "D", "-"), "kaod-attached": ("#CC79A7", "v", "--"),
+    "kaod-k8": ("#009E73", "o", ":"), "kaod-k32": ("#009E73", "s", "--"), "kaod-k48": ("#009E73", "P", "-."),
+    "kaod-15": ("#D55E00", "o", ":"), "kaod-45": ("#D55E00", "s", "-"), "kaod-90": ("#D55E00", "^", "--"),
+    "kaod-180": ("#D55E00", "v", "-.")}
 
 SHAPES = {  # the columns of each table of shapes
     "IoU with the outline": {
@@ -98,13 +100,9 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
 
 def looks(models) -> dict[str, dict]:
     """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them. A model
-    looks the same everywhere, NAME-long as NAME does. Other names take colours that the figure has left, with markers
-    that no known model has."""
-    found = {}
-    for model in models:
-        look = MODELS.get(model.removesuffix("-long"))
-        if look and look not in found.values():
-            found[model] = look
+    looks the same everywhere. Other names take colours that the figure has left, with markers that no known model has.
+    """
+    found = {model: MODELS[model] for model in models if model in MODELS}
     taken = {colour for colour, *_ in found.values()}
     spare = cycle([(colour, marker, dashes) for marker, dashes in zip("hp8d", ("-", "--", "-.", ":"))
                    for colour in sorted(LINES, key=lambda colour: colour in taken)])

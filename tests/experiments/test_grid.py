@@ -27,9 +27,6 @@ def test_a_run_is_the_same_measured_on_the_way_or_not(repository, monkeypatch):
 
 def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
     profile, models = grid.load()
-    assert {"fcos", "fcos-zero", "fcos-2x", "fcos-corners", "fcos-ellipse", "no-kpl", "kpl", "kpl-hm", "kpl-hm-k8",
-            "kpl-hm-k32", "paper", "all-locations",
-            *(f"{name}-long" for name in ("fcos", "fcos-2x", "no-kpl", "kpl-hm"))} == models.keys()
     paper = params.apply(profile, models["paper"])
     keypoints = paper.keypoints
     assert (keypoints.locations, keypoints.reduction, keypoints.normalize) == ("all", "sum", False)
@@ -44,21 +41,33 @@ def test_each_model_has_the_switches_that_its_name_says():
         if name.startswith("fcos"):
             assert applied.model.head == "fcos"
             assert applied.model.start == ("zero" if name == "fcos-zero" else "ring")
+            rotated = {"fcos-corners": "corners", "fcos-turned": "ellipse", "fcos-outlines": "outline"}.get(name)
+            assert applied.train.rotate == (0.5 if rotated else 0)
+            assert not rotated or applied.train.rotated_boxes == rotated
         else:
-            assert applied.model.head == "keypoints"
-            assert applied.keypoints.kpl == (not name.startswith("no-kpl"))
-            assert name.startswith("no-kpl") or applied.keypoints.hm == (name != "kpl")
-        assert applied.train.steps == (1000 if name.endswith("-long") else profile.train.steps)
+            assert applied.model.head == "keypoints" and applied.train.rotate == 0
+            of_the_paper = name in ("head", "kaod-paper", "kaod-paper-by-index", "all-locations", "paper")
+            two_views = name in ("kaod-both", "kaod-attached")
+            assert applied.keypoints.labels == ("first" if of_the_paper else "both" if two_views else "turned")
+            assert applied.keypoints.kpl == (two_views or of_the_paper and name != "head")
+            assert applied.keypoints.hm == (name not in ("kaod-paper-by-index", "kaod-attached"))
+            assert applied.keypoints.chance == (1 if applied.keypoints.kpl else 0.5)
+            assert applied.train.batch == (4 if two_views else 8)
         # all that are compared start with boxes of one size
-        assert applied.model.spread == (4 if name.endswith("-long") else 2)
+        assert (applied.train.steps, applied.model.spread) == (profile.train.steps, profile.model.spread)
+
+
+def test_the_pipelines_models_are_those_of_the_grid():
+    profile, models = grid.load()
+    for name, overrides in params.load()[1].items():
+        assert params.apply(profile, models[name]) == params.apply(profile, overrides), name
 
 
 def test_a_broken_grid_is_named(repository, monkeypatch):
     monkeypatch.setattr(grid, "ROOT", repository)
-    for text, key in (("models: 3", "common"), ("other: {}", "common"), ("common: {}", "models"),
-                      ("common: {}\nmodels: {a: {train: {step: 1}}}", r"models\.a\.train\.step: unknown"),
-                      ("common: {train: {step: 1}}\nmodels: {a: {}}", r"common\.train\.step: unknown"),
-                      ("common: 3\nmodels: {a: {}}", "common: expected"), ("- common", "common"), ("3", "common")):
+    for text, key in (("models: 3", "models"), ("other: {}", "models"),
+                      ("models: {a: {train: {step: 1}}}", r"models\.a\.train\.step: unknown"),
+                      ("- models", "models"), ("3", "models")):
         files.write_bytes(repository / "experiments" / "grid.yaml", text.encode())
         with pytest.raises(ValueError, match=rf"grid\.yaml: .*{key}"):
             grid.load()

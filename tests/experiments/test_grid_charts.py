@@ -49,9 +49,9 @@ def test_seeds_and_means_stand_at_their_values():
 
 
 def test_a_curve_goes_from_the_least_number_to_the_greatest():
-    axes, = charts.curves(FRAME[FRAME["model"] == "kpl-hm"], "AP50-turn").axes
+    axes, = charts.curves(FRAME[FRAME["model"] == "kaod-paper"], "AP50-turn").axes
     line = axes.lines[0]
     assert list(line.get_xdata()) == list(range(-90, 91, 15))
     means = tables.means(FRAME)["mean"]
-    assert line.get_ydata()[-1] == means["kpl-hm", "AP50-turn+90"]
-    assert line.get_ydata()[0] == means["kpl-hm", "AP50-turn-90"]
+    assert line.get_ydata()[-1] == means["kaod-paper", "AP50-turn+90"]
+    assert line.get_ydata()[0] == means["kaod-paper", "AP50-turn-90"]

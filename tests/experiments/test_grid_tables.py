@@ -25,21 +25,21 @@ def frame(*rows):
 
 
 SEVERAL = tables.frame([
-    run("fcos", 0, 0.5), run("fcos", 1, 0.6), run("fcos", 2, 0.7), run("kpl-hm", 0, 0.51, hull=0.6),
-    run("kpl-hm", 1, 0.62, hull=0.5), run("kpl-hm", 2, 0.73, hull=0.4), run("paper", 0, 0.4)],
-    ["fcos", "kpl-hm", "paper"])
+    run("fcos", 0, 0.5), run("fcos", 1, 0.6), run("fcos", 2, 0.7), run("kaod-paper", 0, 0.51, hull=0.6),
+    run("kaod-paper", 1, 0.62, hull=0.5), run("kaod-paper", 2, 0.73, hull=0.4), run("paper", 0, 0.4)],
+    ["fcos", "kaod-paper", "paper"])
 
 
 def test_means_and_differences_by_seed():
     means, against = tables.means(SEVERAL), tables.means(tables.differences(SEVERAL, "fcos"))
     assert means.loc[("fcos", "AP50-rt"), "mean"] == pytest.approx(0.7)
     assert means.loc[("fcos", "AP-rt"), "mean"] == pytest.approx(0.35)
-    assert set(against.index.get_level_values("model")) == {"kpl-hm", "paper"}
-    assert means.loc[("kpl-hm", "AP50-st"), "seeds"] == 3
-    found = against.loc[("kpl-hm", "AP50-st")]
+    assert set(against.index.get_level_values("model")) == {"kaod-paper", "paper"}
+    assert means.loc[("kaod-paper", "AP50-st"), "seeds"] == 3
+    found = against.loc[("kaod-paper", "AP50-st")]
     expected = stats.ttest_1samp([0.01, 0.02, 0.03], 0).confidence_interval(0.95)
     assert found["mean"] == pytest.approx(0.02) and found["half"] == pytest.approx(0.02 - expected.low)
-    assert ("kpl-hm", "hull") in means.index and ("kpl-hm", "hull") not in against.index
+    assert ("kaod-paper", "hull") in means.index and ("kaod-paper", "hull") not in against.index
     assert means.loc[("paper", "AP50-st"), "mean"] == 0.4 and math.isnan(means.loc[("paper", "AP50-st"), "half"])
     assert against.loc[("paper", "AP50-st"), "mean"] == pytest.approx(-0.1)
     assert math.isfinite(found["half"])
@@ -57,13 +57,16 @@ def test_a_figure_that_one_seed_lacks_has_no_mean():
 
 
 def test_figures_measured_on_the_way_have_differences():
-    learned = tables.frame([run("fcos-long", 0, 0.5) | {"learning": {"0": 0.0, "150": 0.3}},
-                            run("kpl-hm-long", 0, 0.6) | {"learning": {"0": 0.0, "150": 0.2}}],
-                           ["fcos-long", "kpl-hm-long"])
-    against = tables.means(tables.differences(learned, "fcos-long"))
-    assert set(against.index.get_level_values("model")) == {"kpl-hm-long"}
-    assert against.loc[("kpl-hm-long", "AP50-st"), "mean"] == pytest.approx(0.1)
-    assert against.loc[("kpl-hm-long", "AP50-after150"), "mean"] == pytest.approx(-0.1)
+    on_the_way = {name: {"0": {"AP50": 0.0}, "150": {"AP50": ap50, "AP": 0.2}}
+                  for name, ap50 in (("fcos", 0.3), ("kaod-paper", 0.2))}
+    learned = tables.frame([run("fcos", 0, 0.5) | {"learning": on_the_way["fcos"]},
+                            run("kaod-paper", 0, 0.6) | {"learning": on_the_way["kaod-paper"]}],
+                           ["fcos", "kaod-paper"])
+    against = tables.means(tables.differences(learned, "fcos"))
+    assert set(against.index.get_level_values("model")) == {"kaod-paper"}
+    assert against.loc[("kaod-paper", "AP50-st"), "mean"] == pytest.approx(0.1)
+    assert against.loc[("kaod-paper", "AP50-after150"), "mean"] == pytest.approx(-0.1)
+    assert against.loc[("kaod-paper", "AP-after150"), "mean"] == 0
 
 
 def test_a_frame_is_in_the_grids_order_and_empty_where_it_is_not_made(tmp_path):
@@ -113,9 +116,9 @@ def test_a_table_has_dashes_for_what_is_not_known():
     columns = {"AP50-st": "AP50 -st", "hull": "hull"}
     assert tables.table(SEVERAL, columns).splitlines() == [
         "| model | seeds | AP50 -st | hull |", "| --- | --- | --- | --- |", "| fcos | 3 | 0.600 ± 0.248 | – |",
-        "| kpl-hm | 3 | 0.620 ± 0.273 | 0.500 ± 0.248 |", "| paper | 1 | 0.400 | – |"]
+        "| kaod-paper | 3 | 0.620 ± 0.273 | 0.500 ± 0.248 |", "| paper | 1 | 0.400 | – |"]
     assert tables.table(SEVERAL, columns, "fcos").splitlines()[2:] == [
-        "| kpl-hm | 3 | +0.020 ± 0.025 | – |", "| paper | 1 | -0.100 | – |"]
+        "| kaod-paper | 3 | +0.020 ± 0.025 | – |", "| paper | 1 | -0.100 | – |"]
     assert tables.table(SEVERAL, columns, rows={"paper": "PAPER", "gone": "x", "fcos": "FCOS"}).splitlines()[2:] == [
         "| PAPER | 1 | 0.400 | – |", "| FCOS | 3 | 0.600 ± 0.248 | – |"]
     assert len(tables.table(SEVERAL, {"hull": "hull"}).splitlines()) == 3
@@ -131,10 +134,10 @@ def test_better_or_worse_needs_an_interval_without_zero(mean, half, figure, said
 
 
 def test_each_claim_has_a_row_and_missing_runs_are_said_to_be_missing():
-    claims = {"words": ("AP50-st", "kpl-hm", "fcos"), "the paper's": ("AP50-st", "paper", "fcos"),
+    claims = {"words": ("AP50-st", "kaod-paper", "fcos"), "the paper's": ("AP50-st", "paper", "fcos"),
               "far": ("AP50-st", "paper", "gone")}
     assert tables.verdicts(SEVERAL, claims).splitlines() == [
         "|  | model | against | difference | is |", "| --- | --- | --- | --- | --- |",
-        "| words | kpl-hm | fcos | +0.020 ± 0.025 | open |", "| the paper's | paper | fcos | -0.100 | one seed |",
+        "| words | kaod-paper | fcos | +0.020 ± 0.025 | open |", "| the paper's | paper | fcos | -0.100 | one seed |",
         "| far | paper | gone | – | not run |"]
     assert tables.verdicts(NOTHING, claims).count("not run") == 3
