@@ -47,7 +47,7 @@ FCOS_HEAD = {"model": {"head": "fcos"}}
 
 def two_views(**changes) -> dict:
     """The paper's: labels on the first view, the keypoint loss between them."""
-    return {"keypoints": {"labels": "first", "kpl": True, "fill": "reflect", **changes}}
+    return {"keypoints": {"labels": "first", "kpl": True, "fill": "reflect", "chance": 1, **changes}}
 
 
 VARIANTS = {  # name: (K, what it changes in the profile)

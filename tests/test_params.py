@@ -25,7 +25,8 @@ NAMES = ("../x", "..", "a/b", "a.b", "a b", "a;b", "2007", "-x", "_", "a[0]")
 
 
 @pytest.mark.parametrize("old, new, message", [
-    ("profile: shapes", "profile: shape", "profile: expected one of class5, coco, dsb_nuclei, hituav_cars, shapes, tiny, voc; got 'shape'"),
+    ("profile: shapes", "profile: shape",
+     "profile: expected one of class5, coco, dsb_nuclei, hituav_cars, shapes, tiny, voc; got 'shape'"),
     ("    lr: 0.001", "    lr: fast", "shapes.train.lr: expected a valid number; got 'fast'"),
     ("    lr: 0.001", "    lr: 0", "shapes.train.lr: expected greater than 0; got 0"),
     ("    lr: 0.001", "    lr: .nan", "shapes.train.lr: expected a finite number; got nan"),
