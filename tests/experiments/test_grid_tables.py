@@ -85,21 +85,19 @@ def test_the_committed_runs_read_back_as_they_are():
     found = tables.load(params.load("shapes")[0])
     models = list(found["model"].unique())
     pd.testing.assert_frame_equal(found, tables.frame(RUNS, models), check_exact=True)
-    assert {"AP-st", "AP50-turn+30", "AP50-turn-15", "AP50-turn+0", "AP50-after750", "hull", "ellipse", "box", "bound",
-            "rectangle", "rectangle_box", "mask-AP50-hull", "mask-AP-hull", "spread", "overhang", "repeatability30",
+    assert {"AP-st", "AP50-turn+30", "AP50-turn-15", "AP50-turn+0", "AP-after300", "AP50-after300", "hull", "ellipse", "box", "bound",
+            "rectangle", "rectangle_box", "mask-AP50-hull", "mask-AP-hull", "spread", "overhang", "turn30",
             "seconds_per_step"} < set(found["figure"])
 
 
 def test_how_keypoints_turn_is_told_of_runs_that_measured_it():
     of_30 = {"model": {"turn": 5.0, "turn_matched": 20.0, "distance": 0.2, "hull": 0.7, "hull_unturned": None},
              "ring": {"turn": 0.0}}
-    runs = [run("new", 0, 0.5), run("old", 0, 0.5), run("none", 0, 0.5)]
+    runs = [run("new", 0, 0.5), run("none", 0, 0.5)]
     runs[0]["metrics"]["st"]["turning"] = {"15": None, "30": of_30}
-    runs[1]["metrics"]["st"] |= {"repeatability": {"30": 0.1}}
-    found = tables.frame(runs, ["new", "old", "none"]).set_index(["model", "figure"])["value"]
-    told = found[found.index.get_level_values("figure").str.contains("^turn|repeat")]
-    assert told.to_dict() == {("new", "turn30"): 5, ("new", "turn-distance30"): 0.2, ("new", "turn-hull30"): 0.7,
-                              ("old", "repeatability30"): 0.1}
+    found = tables.frame(runs, ["new", "none"]).set_index(["model", "figure"])["value"]
+    told = found[found.index.get_level_values("figure").str.contains("^turn")]
+    assert told.to_dict() == {("new", "turn30"): 5, ("new", "turn-distance30"): 0.2, ("new", "turn-hull30"): 0.7}
 
 
 def test_what_turning_costs_is_taken_seed_by_seed():
