@@ -4,6 +4,7 @@
 it goes on from its checkpoint in scratch/.
 `python -m experiments.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
 `python -m experiments.grid table` → results/<profile>/grid.csv, the figures of all runs as one table (see `tables`).
+The pipeline's models are in it with the pipeline's seed: nothing is trained twice.
 """
 
 import argparse
@@ -103,6 +104,14 @@ def evaluate_run(profile: params.Profile, name: str, seed: int, device: str) -> 
             "metrics": evaluate.evaluate_all(profile, f"{name}, seed {seed}", detector, Path(detections), device)}
 
 
+def runs(profile: params.Profile) -> list[dict]:
+    """All that was evaluated: the grid's files, and the pipeline's models as runs with its seed."""
+    paths = {name: profile.results / "details" / f"{name}.json" for name in params.load()[1]}
+    return [files.read_json(path) for path in (profile.results / "grid").glob("*.json")] + [
+        {"model": name, "seed": profile.train.seed, "metrics": files.read_json(path)}
+        for name, path in paths.items() if path.exists()]
+
+
 def main() -> None:
     profile, models = load()
     parser = argparse.ArgumentParser(prog="python -m experiments.grid", description="The grid of experiments/.")
@@ -111,16 +120,15 @@ def main() -> None:
     parser.add_argument("seed", nargs="?", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
-    folder = profile.results / "grid"
     if given.action == "table":
-        found = tables.frame([files.read_json(path) for path in folder.glob("*.json")], models)
+        found = tables.frame(runs(profile), models)
         files.write_bytes(profile.results / "grid.csv", found.to_csv(index=False, lineterminator="\n").encode())
     elif given.seed is None:
         parser.error("expected a model and a seed")
     elif given.action == "train":
         train_run(profile, given.model, models[given.model], given.seed, given.device)
     else:
-        files.write_json(folder / f"{given.model}-{given.seed}.json",
+        files.write_json(profile.results / "grid" / f"{given.model}-{given.seed}.json",
                          evaluate_run(profile, given.model, given.seed, given.device))
 
 

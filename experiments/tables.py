@@ -26,7 +26,7 @@ TURNING = {"turn": "turn", **{f"turn-{key}": key for key in ("distance", "hull",
 
 
 def figures(run: dict) -> dict[str, float | None]:
-    """{name: value} of a file results/<profile>/grid/MODEL-SEED.json; None where it is not known."""
+    """{name: value} of one of `grid.runs`; None where it is not known."""
     metrics = run["metrics"]
     st, found = metrics["st"], {"seconds_per_step": run.get("seconds_per_step")}
     for kind in ("st", *KINDS):

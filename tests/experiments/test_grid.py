@@ -75,9 +75,10 @@ def test_a_broken_grid_is_named(repository, monkeypatch):
 
 def test_every_run_of_the_pipeline_is_a_model_of_the_grid():
     runs = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]["cell"]["foreach"]
-    _, models = grid.load()
+    profile, models = grid.load()
     assert {each["model"] for each in runs.values()} == models.keys()
     assert all(name == f"{each['model']}-{each['seed']}" for name, each in runs.items())
+    assert not {f"{own}-{profile.train.seed}" for own in params.load()[1]} & runs.keys()  # they are trained already
 
 
 def test_the_command_writes_the_committed_table_again(monkeypatch):
@@ -92,7 +93,9 @@ def test_the_command_writes_the_committed_table_again(monkeypatch):
 def test_the_committed_table_has_the_figures_of_the_runs_to_the_last_bit():
     with open(ROOT / "results" / "shapes" / "grid.csv", newline="") as file:
         rows = {(row["model"], int(row["seed"]), row["figure"]): float(row["value"]) for row in csv.DictReader(file)}
-    runs = [files.read_json(path) for path in (ROOT / "results" / "shapes" / "grid").glob("*.json")]
+    runs = grid.runs(params.load("shapes")[0])
+    own = {path.stem for path in (ROOT / "results" / "shapes" / "details").glob("*.json")}
+    assert own == {run["model"] for run in runs if run["seed"] == 0 and "command" not in run} == params.load()[1].keys()
     assert {(run["model"], run["seed"]) for run in runs} == {key[:2] for key in rows}
     for run in runs:
         for kind in ("st", "rt", "cr", "tr"):

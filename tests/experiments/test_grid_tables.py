@@ -4,11 +4,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments import tables
-from kaod import ROOT, params
-from kaod.data import files
+from experiments import grid, tables
+from kaod import params
 
-RUNS = [files.read_json(path) for path in sorted((ROOT / "results" / "shapes" / "grid").glob("*.json"))]
+RUNS = grid.runs(params.load("shapes")[0])
 NOTHING = tables.frame([], [])
 
 
