@@ -48,9 +48,9 @@ def learned(made, monkeypatch):
     return found, {name: weight.grad for name, weight in made.named_parameters()}, seen
 
 
-@pytest.mark.parametrize("fill", ["reflect", "constant", "mean"])
-def test_with_t_the_identity_a_turned_view_teaches_what_the_photo_does_to_the_bit(monkeypatch, fill):
-    still = {"angle": 0.0, "shift": 0.0, "fill": fill}
+@pytest.mark.parametrize("still", [{"chance": 0.0}, *({"angle": 0.0, "shift": 0.0, "fill": fill}
+                                                      for fill in ("reflect", "constant", "mean"))])
+def test_with_t_the_identity_a_turned_view_teaches_what_the_photo_does_to_the_bit(monkeypatch, still):
     (first, gradients, (matched,)), (turned, others, (again,)) = (
         learned(detector(labels=labels, **still), monkeypatch) for labels in ("first", "turned"))
     assert first.keys() == turned.keys() and all(torch.equal(first[name], turned[name]) for name in first)
