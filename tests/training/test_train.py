@@ -125,7 +125,7 @@ def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
     keypoints = replace(tiny[0].keypoints, angle=40.0, shift=0.05)
     ys, xs = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(140) + 0.5, indexing="ij")
     image = 0.2 + 0.6 * ((((xs - 60) / 30) ** 2 + ((ys - 50) / 12) ** 2) < 1).float().expand(3, -1, -1)
-    target = {"boxes": torch.tensor([[30.0, 38, 90, 62]]), "labels": torch.tensor([1])}
+    target, apart = {"boxes": torch.tensor([[30.0, 38, 90, 62]]), "labels": torch.tensor([1])}, []
     for seed in range(5):
         torch.manual_seed(seed)
         copy, moved = augment.turned_copy(image, target, keypoints, "ellipse")
@@ -136,6 +136,8 @@ def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
         _, loose = augment.turned_copy(image, target, keypoints, "corners")
         assert (loose["boxes"][0, :2] <= moved["boxes"][0, :2] + 1e-4).all()
         assert (loose["boxes"][0, 2:] >= moved["boxes"][0, 2:] - 1e-4).all()
+        apart.append((loose["boxes"] - moved["boxes"]).abs().max().item())
+    assert max(apart) > 4
     away = {"boxes": torch.tensor([[-50.0, 0, 4, 10]]), "labels": torch.tensor([1])}
     assert len(augment.turned_copy(image, away, keypoints, "corners")[1]["boxes"]) == 0
 
