@@ -98,6 +98,15 @@ def test_what_comes_from_outside_is_black_on_all_four_sides():
         assert sums.tolist() == pytest.approx(kept.tolist())
 
 
+def test_what_comes_from_outside_may_have_each_photos_mean_colour():
+    images = torch.zeros(2, 3, 9, 8)
+    images[0, :, :4, :8], images[1, :, :9, :6] = torch.rand(3, 4, 8), torch.rand(3, 9, 6)  # the rest is padding
+    left = geometry.rigid(torch.zeros(2), torch.tensor([[-2.0, 0]] * 2), torch.full((2, 2), 4.0))
+    first, second = geometry.warp_images(images, left, torch.tensor([[8, 4], [6, 9]]), "mean")
+    assert torch.allclose(first[:, :4, 6:], images[0, :, :4].mean((1, 2))[:, None, None].expand(3, 4, 2))
+    assert torch.allclose(second[:, :, 4:6], images[1, :, :, :6].mean((1, 2))[:, None, None].expand(3, 9, 2))
+
+
 @pytest.mark.parametrize("fill", ["reflect", "constant"])
 def test_no_padding_is_mixed_into_the_border(fill):
     images = torch.full((1, 1, 12, 12), 100.0)
@@ -258,7 +267,15 @@ def test_the_area_of_outlines_holds_no_lines():
     assert geometry.polygon([spike[2:5]]).is_empty
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_principal_axis_is_that_of_the_area_wherever_the_vertices_are_and_whichever_way_round(order):
+    ring = np.array([(0, 0), (40, 0), (40, 1), (40, 3), (40, 4), (40, 20), (0, 20)], float)[::order]
+    x, y = geometry.principal_axis(ring)
+    assert abs(x) == pytest.approx(1) and y == pytest.approx(0, abs=1e-9)
+
+
 @given(st.floats(-180, 180), st.floats(20, 90), st.floats(0.2, 0.9), st.floats(0.5, 1.5), st.booleans())
+@example(45.0, 60.0, 0.4, 1.0, True)  # where the box knows the sum of the sides alone
 def test_a_rectangle_is_found_from_its_box_and_a_hull_of_its_form(angle, length, ratio, scale, fills):
     """Also where the hull is too small, as soft extents are, or too large."""
     half = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (length, length * ratio) / 2
@@ -270,6 +287,13 @@ def test_a_rectangle_is_found_from_its_box_and_a_hull_of_its_form(angle, length,
     assert shapes[0].symmetric_difference(shapes[1]).area < 1e-3 * shapes[1].area
     (x, y), (z, w) = found[1] - found[0], found[2] - found[1]
     assert x * w - y * z > 0  # clockwise on the screen
+
+
+def test_an_upright_objects_sides_are_rather_the_boxs_than_the_hulls():
+    ring, box = geometry.corners(np.array([0.0, 0, 40, 30])), np.array([0.0, 0, 40, 20])
+    sides = np.ptp(geometry.rectangle_in_box(ring, box, True), axis=0)
+    of_hull = np.array([40, 30]) * np.sqrt(20 / 30)  # at the box's area
+    assert np.abs(sides - (40, 20)).max() < np.abs(sides - of_hull).max() / 2
 
 
 def test_what_does_not_fill_its_rectangle_has_a_larger_one_than_its_box_alone_says():

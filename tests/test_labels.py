@@ -48,9 +48,9 @@ def learned(made, monkeypatch):
     return found, {name: weight.grad for name, weight in made.named_parameters()}, seen
 
 
-@pytest.mark.parametrize("fill", ["reflect", "constant", "mean"])
-def test_with_t_the_identity_a_turned_view_teaches_what_the_photo_does_to_the_bit(monkeypatch, fill):
-    still = {"angle": 0.0, "shift": 0.0, "fill": fill}
+@pytest.mark.parametrize("still", [{"chance": 0.0}, *({"angle": 0.0, "shift": 0.0, "fill": fill}
+                                                      for fill in ("reflect", "constant", "mean"))])
+def test_with_t_the_identity_a_turned_view_teaches_what_the_photo_does_to_the_bit(monkeypatch, still):
     (first, gradients, (matched,)), (turned, others, (again,)) = (
         learned(detector(labels=labels, **still), monkeypatch) for labels in ("first", "turned"))
     assert first.keys() == turned.keys() and all(torch.equal(first[name], turned[name]) for name in first)
@@ -147,16 +147,19 @@ def test_the_loss_of_points_on_the_outline_falls_as_the_softmax_gets_sharper(ang
     assert found == sorted(found, reverse=True) and found[0] > 0.05 and found[-1] < 1e-3
 
 
-@pytest.mark.parametrize("angle, shift", [(0.0, 0.0), (20.0, 0.1), (-75.0, -0.05), (180.0, 0.3)])
-def test_a_location_learns_the_object_that_it_sees_on_the_photo(angle, shift):
+@pytest.mark.parametrize("angle, shift, share", [
+    (0.0, 0.0, 0.5), (20.0, 0.1, 0.9), (-75.0, -0.05, 0.5), (180.0, 0.3, 0.5)])
+def test_a_location_learns_the_object_that_it_sees_on_the_photo(angle, shift, share):
     """FCOS's rule for T⁻¹ o_T, and the centerness of that place, against a plain loop; what left teaches nothing."""
     T = maps(angle, shift)
-    found, matched, views, targets = of_view(T, lambda o_T: o_T[:, None] + torch.eye(2).double().repeat(4, 1))
+    found, matched, views, targets = of_view(
+        T, lambda o_T: o_T[:, None] + torch.eye(2).double().repeat(4, 1), in_view=share)
     expected, centerness = {}, []
     levels = [level for level, (h, w) in enumerate(views.grids) for _ in range(h * w)]
     for photo, (height, width) in enumerate(SIZES):
         size = torch.tensor([width, height]).double()
-        kept = [box for box in targets[photo]["boxes"] if losses.visible(box[None], T[photo][None], size[None]) >= 0.5]
+        kept = [box for box in targets[photo]["boxes"]
+                if losses.visible(box[None], T[photo][None], size[None]) >= share]
         for location, anchor in enumerate(views.anchors):
             o_T = geometry.centers(anchor)
             o, side = geometry.transform(geometry.inverse(T[photo]), o_T[None])[0], (anchor[2] - anchor[0]).item()

@@ -149,6 +149,14 @@ def test_the_mask_drops_what_left_the_frame():
     assert losses.object_mask(o, boxes, turned, size).tolist() == [True, True, False]  # a corner turns out
 
 
+@pytest.mark.parametrize("gone, kept", [(0.15, False), (0.06, True)])
+def test_nine_tenths_of_an_object_must_be_visible_unless_a_setting_says_otherwise(gone, kept):
+    box, size = torch.tensor([[0.0, 40, 40, 60]]), torch.full((1, 2), 100.0)
+    T = geometry.rigid(torch.zeros(1), torch.tensor([[-40 * gone, 0]]), size / 2)
+    for share in ({}, {"share": SETTINGS.visible}):
+        assert losses.object_mask(geometry.centers(box), box, T, size, **share).item() == kept
+
+
 def test_the_share_that_must_be_visible_is_a_setting_and_0_asks_for_centres_alone():
     """A box of which a quarter, and one of which all but a part of the left half, leaves the frame."""
     boxes, size = torch.tensor([[0.0, 40, 20, 60], [0, 40, 20, 60]]), torch.full((2, 2), 100.0)

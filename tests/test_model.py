@@ -304,11 +304,14 @@ def test_what_fills_the_second_view_is_a_setting(build):
     assert found[0] == found[1] != found[2]
 
 
-def test_the_second_view_is_the_photo_moved_in_its_own_frame_whatever_pads_it(build):
-    detector, photo, T = build().double(), torch.rand(3, 90, 128).double(), shifted(7, -12).double()
-    warped = geometry.warp_images(photo[None], T[None], torch.tensor([[128, 90]]), "reflect")[0]
-    images, alone = (detector.transform([each])[0] for each in (photo, warped))
-    second, expected = detector.views(images, T[None], "reflect").second, detector.views(alone, None, "reflect").first
+def test_the_second_view_is_each_photo_moved_by_its_own_t_in_its_own_frame_whatever_pads_it(build):
+    """In a batch where the first photo stays as it is."""
+    detector, photos = build().double(), [torch.rand(3, *size).double() for size in ((128, 100), (90, 128), (128, 128))]
+    T = torch.stack((torch.eye(2, 3), shifted(7, -12), shifted(-9, 5))).double()
+    warped = [geometry.warp_images(photo[None], each[None], torch.tensor([photo.shape[:0:-1]]), "reflect")[0]
+              for photo, each in zip(photos, T)]
+    images, alone = (detector.transform(each)[0] for each in (photos, warped))
+    second, expected = detector.views(images, T, "reflect").second, detector.views(alone, None, "reflect").first
     assert torch.allclose(second["offsets"], expected["offsets"], rtol=0, atol=1e-9)
 
 

@@ -129,6 +129,9 @@ def test_objects_that_mostly_left_are_ignored_and_others_dropped():
     moved = warp.warp_sample(given, T, (50, 100), 0.25)
     assert moved.labels.tolist() == [1, 2, 3] and moved.ignore.tolist() == [True, False, False]
     assert moved.boxes[0] == pytest.approx([0, 0, 2, 20])
+    for gone, ignored in ((15.2, True), (14.8, False)):  # of 20 columns: a quarter are 5
+        T[0, 2] = -gone
+        assert warp.warp_sample(given, T, (50, 100), 0.25).ignore[0] == ignored
     T[0, 2] = -25
     assert warp.warp_sample(given, T, (50, 100), 0.25).labels.tolist() == [2, 3]
 

@@ -199,6 +199,13 @@ def test_oriented_ap_is_the_devkits():
         assert 0 < told["rotated"]["AP"] < told["rotated"]["AP50"] < 1
 
 
+@pytest.mark.parametrize("width, right", [(20, 0), (21, 1)])
+def test_an_iou_of_a_half_is_not_above_it(width, right):
+    photo, half = objects(rectangles((30, 30, 40, 20, 0))), rectangles((30, 30, width, 20, 0))
+    told = oriented.metrics([photo], [detected(half, [0.9])])
+    assert told["rotated"]["AP50"] == pytest.approx(right)
+
+
 def test_a_rectangle_whose_points_are_apart_from_an_object_is_not_right():
     """Its IoU is not measured, as it cannot be above .5: hulls fill half of their rectangles or more."""
     points = np.array([[(0, 0), (40, 40), (38, 2)]], float)

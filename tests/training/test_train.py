@@ -93,12 +93,42 @@ def test_flipping_twice_changes_nothing(drawn):
     assert torch.equal(again, image) and torch.allclose(back["boxes"], target["boxes"], atol=1e-4)
 
 
+def test_a_flipped_box_is_where_its_pixels_went():
+    image, target = torch.zeros(3, 20, 50), {"boxes": torch.tensor([[4.0, 3, 15, 9]])}
+    image[:, 3:9, 4:15] = 1
+    flipped, moved = augment.flip(image, target)
+    x1, y1, x2, y2 = moved["boxes"][0].int()
+    assert flipped[:, y1:y2, x1:x2].min() == 1 and flipped.sum() == image.sum() == 3 * (x2 - x1) * (y2 - y1)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+def test_as_many_photos_are_flipped_as_the_setting_says(tiny, chance):
+    image = torch.eye(3)[:, None]
+    flipped, _ = augment.augment([image] * 500, [{"boxes": torch.zeros(0, 4)}] * 500,
+                                 replace(tiny[0].train, flip=chance), tiny[0].keypoints)
+    assert sum(not torch.equal(each, image) for each in flipped) / 500 == pytest.approx(chance, abs=0.08)
+
+
+def test_a_turned_copy_is_shifted_keeps_what_is_a_quarter_inside_and_is_filled_with_the_photos_colour(tiny):
+    keypoints, image = replace(tiny[0].keypoints, angle=0.0, shift=0.3), torch.rand(3, 60, 80)
+    torch.manual_seed(0)
+    dx, dy = geometry.random_rigid(torch.tensor([[80.0, 60]]), 0.0, 0.3)[0, :, 2].tolist()
+    left, top = -dx, -dy  # the frame of the copy, on the photo
+    boxes = torch.tensor([[left + 10 * share - 10, top + 20, left + 10 * share, top + 30] for share in (0.2, 0.3, 2)])
+    torch.manual_seed(0)
+    copy, moved = augment.turned_copy(image, {"boxes": boxes, "labels": torch.tensor([1, 2, 3])}, keypoints, "ellipse")
+    assert moved["labels"].tolist() == [2, 3] and moved["boxes"].tolist() == [
+        pytest.approx(box, abs=1e-3) for box in ([0, 20, 3, 30], [10, 20, 20, 30])]
+    outside = copy[:, 0 if dy > 0 else -1, :]
+    assert abs(dy) > 1 and torch.allclose(outside, image.mean((1, 2))[:, None].expand(3, 80))
+
+
 def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
     """A bright disc: the ellipse's box fits its turned self, the corners' box is too large."""
     keypoints = replace(tiny[0].keypoints, angle=40.0, shift=0.05)
     ys, xs = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(140) + 0.5, indexing="ij")
     image = 0.2 + 0.6 * ((((xs - 60) / 30) ** 2 + ((ys - 50) / 12) ** 2) < 1).float().expand(3, -1, -1)
-    target = {"boxes": torch.tensor([[30.0, 38, 90, 62]]), "labels": torch.tensor([1])}
+    target, apart = {"boxes": torch.tensor([[30.0, 38, 90, 62]]), "labels": torch.tensor([1])}, []
     for seed in range(5):
         torch.manual_seed(seed)
         copy, moved = augment.turned_copy(image, target, keypoints, "ellipse")
@@ -109,6 +139,8 @@ def test_a_turned_copy_has_the_boxes_of_its_objects(tiny):
         _, loose = augment.turned_copy(image, target, keypoints, "corners")
         assert (loose["boxes"][0, :2] <= moved["boxes"][0, :2] + 1e-4).all()
         assert (loose["boxes"][0, 2:] >= moved["boxes"][0, 2:] - 1e-4).all()
+        apart.append((loose["boxes"] - moved["boxes"]).abs().max().item())
+    assert max(apart) > 4
     away = {"boxes": torch.tensor([[-50.0, 0, 4, 10]]), "labels": torch.tensor([1])}
     assert len(augment.turned_copy(image, away, keypoints, "corners")[1]["boxes"]) == 0
 
