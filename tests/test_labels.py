@@ -188,7 +188,8 @@ def test_an_object_is_gone_where_too_little_of_it_is_in_view(share, kept):
     T = torch.tensor([[1.0, 0, -22], [0, 1, 0]])  # of the second one 18 of 40 columns stay, of the third one none
     [found] = losses.still_there([target], T[None], size[None], share)
     assert found["labels"].tolist() == kept and torch.equal(found["boxes"], boxes[torch.tensor(kept) - 1])
-    [still] = losses.still_there([target], torch.eye(3)[None, :2], size[None], 1.0)  # what was never in the photo has not left it
+    # what was never in the photo has not left it
+    [still] = losses.still_there([target], torch.eye(3)[None, :2], size[None], 1.0)
     assert still["labels"].tolist() == [1, 2, 3]
 
 

@@ -33,8 +33,8 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
     listing = ROOT / "data" / "archives.yaml"
     archives = yaml.safe_load(listing.read_text())
     if profile.name not in archives:
-        raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead: "
-                         f"`-S {profile.name}.root=FOLDER`")
+        raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead "
+                         f"({profile.name}.root in params.yaml)")
     wanted, needed, largest = [], 0, 0
     profile.folder.mkdir(parents=True, exist_ok=True)
     for archive in archives[profile.name]:
