@@ -202,8 +202,8 @@ def main() -> None:
             for step in moments(profile.train):
                 kept = f"{step:07}.pt"
                 files.write_bytes(folder / kept, (scratch / "snapshots" / kept).read_bytes())
-        files.write_tsv(target / "losses.tsv", log)
-        files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, profile, dataset, k))
+            files.write_all({target / "losses.tsv": files.to_tsv(log),
+                             target / "model.pt": checkpoints.to_bytes(detector, profile, dataset, k)})
         run.clear()
         shutil.rmtree(scratch / "snapshots", ignore_errors=True)
     processes.end()
