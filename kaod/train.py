@@ -15,6 +15,7 @@ import contextlib
 import math
 import shutil
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -182,6 +183,9 @@ def main() -> None:
     parser.add_argument("model", choices=models)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
+    # TensorBoard's thread hands an error of the disk to the next step, and need not print it, too
+    usual = threading.excepthook
+    threading.excepthook = lambda raised: issubclass(raised.exc_type, OSError) or usual(raised)
     device, scratch = processes.start(given.device), ROOT / "scratch" / profile.name / given.model
     profile, target = params.apply(profile, models[given.model]), profile.runs / given.model
     k = keypoint_count(profile)

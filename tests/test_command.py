@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import threading
 import warnings
 from unittest.mock import Mock
 
@@ -101,6 +102,15 @@ def test_a_full_disk_leaves_all_as_it_was(profile, repository, monkeypatch, modu
             said = as_command(patch, module, *(places.get(each, each) for each in given))
         assert re.fullmatch(rf"{module}: /\S+: No space left on device(: \S+ is not written; .*)?", said), said
         assert [tree(repository / name) for name in ("datasets", "runs", "results", "out")] == before, fits
+
+
+def test_the_curves_on_a_full_disk_are_one_line_too(profile, monkeypatch, capfd):
+    assert as_command(monkeypatch, "kaod.data.vertices") == ""
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)  # which the command replaces
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)  # in a thread
+    said = as_command(monkeypatch, "kaod.train", "kaod")
+    assert re.fullmatch(r"kaod.train: /\S+/scratch/tiny/kaod/tensorboard: No space left on device", said)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_with_the_path(profile, monkeypatch):

@@ -55,6 +55,11 @@ def test_the_lock_is_that_of_the_pipeline(tmp_path):
     assert "Running stage" not in said and "didn't change" in said
 
 
+def test_the_grid_has_no_output_that_dvc_would_look_for():
+    stages = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]
+    assert stages and not any({"outs", "metrics", "plots"} & stage.get("do", stage).keys() for stage in stages.values())
+
+
 def test_the_code_is_clean():
     answer = run(sys.executable, "-m", "ruff", "check", "--no-cache", ".", cwd=ROOT)
     assert answer.returncode == 0, answer.stdout
