@@ -71,7 +71,7 @@ COMMANDS = {  # what it is given, and how many files it writes before the disk i
     "kaod.data.download": ([], (0, 2, 4)),
     "kaod.data.vertices": ([], (0, 1)),
     "kaod.data.warp": ([], (0, 3)),
-    "kaod.train": (["kaod"], (4, 6, 7)),  # after two snapshots and two checkpoints
+    "kaod.train": (["kaod"], (4, 2, 3)),  # snapshots and checkpoints, two each; then it goes on from the last of them
     "kaod.evaluation.evaluate": (["kaod"], (1, 5)),
     "kaod.predict": (["CHECKPOINT", "PHOTOS", "--least", "0", "--out", "OUT", "--formats"], (1, 2, 5)),
     "kaod.relabel": (["CHECKPOINT", "ANNOTATIONS", "--out", "OUT"], (0, 3)),
