@@ -191,3 +191,6 @@ def test_errors_of_the_system_name_their_path(tmp_path, monkeypatch):
     monkeypatch.setattr(main.__globals__["__spec__"], "name", "kaod.a")
     with pytest.raises(SystemExit, match=f"^kaod.a: {tmp_path}/none: No such file or directory$"):
         kaod.command(main)
+    monkeypatch.setattr(main.__globals__["__spec__"], "name", "kaod.b")
+    with pytest.raises(SystemExit, match="^kaod.b: No space left on device$"):  # without Python's number
+        kaod.command(full)
