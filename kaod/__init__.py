@@ -27,7 +27,7 @@ def command(main, *errors: type[Exception]) -> None:
     try:
         code = main()
     except (ValueError, OSError, *errors) as error:
-        path = getattr(error, "filename", None)
-        sys.exit(f"{main.__globals__['__spec__'].name}: {f'{path}: {error.strerror}' if path else error}")
+        path, said = getattr(error, "filename", None), getattr(error, "strerror", None) or error
+        sys.exit(f"{main.__globals__['__spec__'].name}: {f'{path}: {said}' if path else said}")
     if code:
         sys.exit(code)

@@ -7,6 +7,7 @@ PHOTO is a file, a folder, or a pattern in quotes. From Python:
 """
 
 import argparse
+import errno
 import glob
 import mimetypes
 import os
@@ -199,6 +200,33 @@ def table(rows: list[dict]) -> bytes:
     return frame.to_csv(index=False, float_format="%.3f", lineterminator="\n").encode()
 
 
+def write(folder: Path, predictor: Predictor, paths: list[Path], least: float,
+          also_formats: bool) -> tuple[list[dict], list[str]]:
+    """All that the command writes. Returns the `records` of all photos, and a line for each photo that was left out."""
+    (_, names), rows, bad, rotated = samples.below(paths), [], [], []
+    pictures = samples.stems([name.as_posix() for name in names])
+    for number, path, name, picture in zip(image_ids(paths), tqdm(paths, "photos", disable=None), names, pictures):
+        try:
+            photo = read(path)
+            found = predictor.predict([photo], least)[0]
+            shown = photos.best(found, least, len(found["scores"]))  # two names for one place cannot be read
+            figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
+            charts.save(figure, folder / f"{picture}.png")
+            rows += records(found, number, name.as_posix(), predictor)
+            corners = found.get("rotated_corners", geometry.corners(found["boxes"]))
+            rotated.append({"path": path, "name": name.as_posix(), "size": (photo.shape[2], photo.shape[1]),
+                            "corners": corners, "labels": found["labels"], "difficult": np.zeros(len(corners), bool)})
+        except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the other photos' results are not lost
+            if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                raise  # of the disk, not of the photo
+            bad.append(samples.said(path, error))
+    files.write_json(folder / "detections.json", rows)
+    files.write_bytes(folder / "detections.csv", table(rows))
+    if also_formats:
+        formats.write(folder, rotated, predictor.classes)
+    return rows, bad
+
+
 def main() -> int:
     """The command; returns the exit code: 1 where a photo was left out."""
     parser = argparse.ArgumentParser(prog="python -m kaod.predict", description="Finds objects in photos.")
@@ -215,25 +243,8 @@ def main() -> int:
     for path in paths:
         if given.out.resolve() in path.resolve().parents:  # it might be overwritten, or be a result of before
             raise ValueError(f"{path} lies in the folder for results, {given.out}: name another with --out")
-    (_, names), rows, bad, rotated = samples.below(paths), [], [], []
-    pictures = samples.stems([name.as_posix() for name in names])
-    for number, path, name, picture in zip(image_ids(paths), tqdm(paths, "photos", disable=None), names, pictures):
-        try:
-            photo = read(path)
-            found = predictor.predict([photo], given.least)[0]
-            shown = photos.best(found, given.least, len(found["scores"]))  # two names for one place cannot be read
-            figure = photos.picture([to_pil_image((255 * photo).round().byte())], [shown], predictor.classes)
-            charts.save(figure, given.out / f"{picture}.png")
-            rows += records(found, number, name.as_posix(), predictor)
-            corners = found.get("rotated_corners", geometry.corners(found["boxes"]))
-            rotated.append({"path": path, "name": name.as_posix(), "size": (photo.shape[2], photo.shape[1]),
-                            "corners": corners, "labels": found["labels"], "difficult": np.zeros(len(corners), bool)})
-        except (ValueError, RuntimeError, MemoryError, OSError) as error:  # the other photos' results are not lost
-            bad.append(samples.said(path, error))
-    files.write_json(given.out / "detections.json", rows)
-    files.write_bytes(given.out / "detections.csv", table(rows))
-    if given.formats:
-        formats.write(given.out, rotated, predictor.classes)
+    with files.merged(given.out) as folder:
+        rows, bad = write(folder, predictor, paths, given.least, given.formats)
     print(f"{len(rows)} objects in {len(paths) - len(bad)} photos: {given.out}/")
     reasons = [left_out(path) for path in others]
     bad += filter(None, reasons)

@@ -15,6 +15,7 @@ import contextlib
 import math
 import shutil
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -184,6 +185,9 @@ def main() -> None:
     parser.add_argument("model", choices=models)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
+    # TensorBoard's thread hands an error of the disk to the next step, and need not print it, too
+    usual = threading.excepthook
+    threading.excepthook = lambda raised: issubclass(raised.exc_type, OSError) or usual(raised)
     device, scratch = processes.start(given.device), ROOT / "scratch" / profile.name / given.model
     profile, target = params.apply(profile, models[given.model]), profile.runs / given.model
     k = keypoint_count(profile)
@@ -205,8 +209,8 @@ def main() -> None:
             for step in moments(profile.train):
                 kept = f"{step:07}.pt"
                 files.write_bytes(folder / kept, (scratch / "snapshots" / kept).read_bytes())
-        files.write_tsv(target / "losses.tsv", log)
-        files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, profile, dataset, k))
+            files.write_all({target / "losses.tsv": files.to_tsv(log),
+                             target / "model.pt": checkpoints.to_bytes(detector, profile, dataset, k)})
         run.clear()
         shutil.rmtree(scratch / "snapshots", ignore_errors=True)
     processes.end()

@@ -241,6 +241,10 @@ def to_coco(dataset: DataSet, photos: Path | None = None) -> dict:
     return {"images": images, "annotations": annotations, "categories": kinds}
 
 
-def write(path: Path, dataset: DataSet, photos: Path) -> None:
+def to_bytes(dataset: DataSet, photos: Path) -> bytes:
     """One file for the samples, with their paths from the folder `photos` on."""
-    files.write_bytes(path, json.dumps(to_coco(dataset, photos)).encode())
+    return json.dumps(to_coco(dataset, photos)).encode()
+
+
+def write(path: Path, dataset: DataSet, photos: Path) -> None:
+    files.write_bytes(path, to_bytes(dataset, photos))

@@ -8,6 +8,7 @@ which all later stages read, and manifest.json, what was found.
 """
 
 import argparse
+import hashlib
 import itertools
 import os
 import shutil
@@ -33,8 +34,8 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
     listing = ROOT / "data" / "archives.yaml"
     archives = yaml.safe_load(listing.read_text())
     if profile.name not in archives:
-        raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead: "
-                         f"`-S {profile.name}.root=FOLDER`")
+        raise ValueError(f"{listing}: no archives for the profile {profile.name!r}; name your own copy instead "
+                         f"({profile.name}.root in params.yaml)")
     wanted, needed, largest = [], 0, 0
     profile.folder.mkdir(parents=True, exist_ok=True)
     for archive in archives[profile.name]:
@@ -61,8 +62,8 @@ def download(profile: params.Profile, mirror: str | None = None) -> None:
         path.unlink()
 
 
-def draw(profile: params.Profile) -> None:
-    """Draws the data set, whole or not at all.
+def draw(profile: params.Profile) -> dict:
+    """Draws the data set, and checks it, whole or not at all. Returns its manifest.
 
     Raises ValueError where there is a download, which it would replace: drawn photos can be drawn again.
     """
@@ -71,6 +72,7 @@ def draw(profile: params.Profile) -> None:
                          "folder away")
     with files.whole(profile.folder) as folder:  # of links there it takes away the links alone
         shapes.write(folder, profile.draw, profile.train_sets + profile.test_sets)
+        return check(replace(profile, name=folder.relative_to(profile.folder.parent).as_posix()))
 
 
 def link(profile: params.Profile) -> None:
@@ -88,15 +90,13 @@ def link(profile: params.Profile) -> None:
         if not path.is_symlink() and not path.is_dir():
             raise ValueError(f"{links}: holds files that are no links to your own copy ({path.relative_to(links)}); "
                              "please move that folder away, so that nothing is lost")
-    if links.is_symlink():
-        links.unlink()
-    shutil.rmtree(links, ignore_errors=True)
-    for name in profile.train_sets + profile.test_sets:
-        for path in [profile.data / name] if profile.layout == "coco" else voc.sources(profile.data, name):
-            place = links / path.relative_to(profile.data)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if os.path.isfile(path) and not place.is_symlink():  # `check` names what is missing
-                place.symlink_to(path)
+    with files.whole(links) as new:
+        for name in profile.train_sets + profile.test_sets:
+            for path in [profile.data / name] if profile.layout == "coco" else voc.sources(profile.data, name):
+                place = new / path.relative_to(profile.data)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if os.path.isfile(path) and not place.is_symlink():  # `check` names what is missing
+                    place.symlink_to(path)
 
 
 def check_names(profile: params.Profile) -> None:
@@ -151,8 +151,8 @@ def read(profile: params.Profile, name: str, empty: DataSet, faults: list[str]) 
 
 
 def check(profile: params.Profile) -> dict:
-    """Writes the sets, and returns the manifest: {"categories": [{"id", "name"}], "faults": [line, …],
-    "sets": {name: {"photos", "bytes", "objects", "md5"}}}, md5 that of the file written.
+    """Writes the sets and the manifest, all or none, and returns that: {"categories": [{"id", "name"}],
+    "faults": [line, …], "sets": {name: {"photos", "bytes", "objects", "md5"}}}, md5 that of the file written.
 
     What is wrong is listed in faults.txt beside the manifest and left out; without `skip_bad` it is raised as a
     ValueError, and so is a set that is empty then; the sets stay as they were.
@@ -185,13 +185,16 @@ def check(profile: params.Profile) -> dict:
             len(part) < 3 for sample in training for parts in sample.polygons for part in parts):
         print(f"{profile.data}: the training sets have boxes only, no outlines: K = {vertices.BOXES_ONLY} "
               f"({profile.name}.vertices.k: auto)")
-    manifest = {}
+    counts, contents = {}, {}
     for name, dataset in sets.items():
-        path, samples = set_file(profile, name), dataset.samples
-        coco.write(path, dataset, profile.data)
-        manifest[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
-                          "objects": sum(len(sample.labels) for sample in samples), "md5": files.digest(path)}
-    return {"categories": found, "sets": manifest, "faults": faults}
+        content, samples = coco.to_bytes(dataset, profile.data), dataset.samples
+        contents[set_file(profile, name)] = content
+        counts[name] = {"photos": len(samples), "bytes": sum(sample.path.stat().st_size for sample in samples),
+                        "objects": sum(len(sample.labels) for sample in samples),
+                        "md5": hashlib.md5(content).hexdigest()}
+    manifest = {"categories": found, "sets": counts, "faults": faults}
+    files.write_all(contents | {profile.folder / "manifest.json": files.to_json(manifest)})
+    return manifest
 
 
 def remark(profile: params.Profile, training: list[Sample], test: list[Sample]) -> None:
@@ -233,12 +236,12 @@ def main() -> None:
         if not profile.data.is_dir():
             raise ValueError(f"params.yaml: {profile.name}.root: no such folder: {profile.data}")
         link(profile)
+        manifest = check(profile)
     elif profile.draw is not None:
-        draw(profile)
+        manifest = draw(profile)
     else:
         download(profile, given.mirror)
-    manifest = check(profile)
-    files.write_json(profile.folder / "manifest.json", manifest)
+        manifest = check(profile)
     for name, counts in manifest["sets"].items():
         print(f"{name}: {counts['photos']:,} photos, {counts['objects']:,} objects")
 

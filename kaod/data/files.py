@@ -1,10 +1,10 @@
 """Reading and writing files so that nothing is ever half written."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,39 +20,76 @@ def writing(path):
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
+def write_all(contents: dict) -> None:
+    """Files that belong together, {path: bytes}: all of them or none. Each is written to a temporary name in its own
+    folder, and they are renamed at the end: a reader sees the old file or the new. Raises OSError that names the
+    path."""
+    temporary = {path: Path(path).with_name(f".{Path(path).name}.tmp") for path in contents}
+    try:
+        for path, place in temporary.items():
+            with writing(path):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with open(place, "wb") as file:
+                    file.write(contents[path])
+                    file.flush()
+                    os.fsync(file.fileno())
+        for path, place in temporary.items():
+            with writing(path):
+                os.replace(place, path)
+    finally:
+        for place in temporary.values():
+            with contextlib.suppress(OSError):  # nothing is there, or the disk is read-only
+                place.unlink()
+
+
 def write_bytes(path, data: bytes) -> None:
-    """Writes to a temporary name in the same folder, then renames: a reader sees the old file or the new. Raises
-    OSError that names the path."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """One file, see `write_all`."""
+    write_all({path: data})
 
 
 @contextlib.contextmanager
 def whole(folder: Path):
     """A new folder to write in, which takes the place of `folder` at the end. Where that is not reached, it goes, and
     `folder` is as it was."""
+    if os.path.ismount(folder):
+        raise OSError(errno.EBUSY, "a disk is mounted there, and cannot be replaced; name a folder on it", str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         new = Path(temporary) / folder.name
         new.mkdir()
         yield new
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.lexists(folder):
+            folder.rename(Path(temporary) / f"{folder.name}.before")
         new.rename(folder)
 
 
-def write_json(path, value) -> None:
+@contextlib.contextmanager
+def merged(folder: Path):
+    """A new folder to write in, whose files are moved into `folder` at the end, over those of their names. Where that
+    is not reached, it goes, and `folder` is as it was."""
+    new_too = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as temporary:
+            yield Path(temporary)
+            for path in sorted(Path(temporary).rglob("*")):
+                goal = folder / path.relative_to(temporary)
+                if path.is_dir():
+                    goal.mkdir(exist_ok=True)
+                else:
+                    path.replace(goal)
+    finally:
+        if new_too and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def to_json(value) -> bytes:
     """JSON with sorted keys and a final newline: the same value gives the same bytes."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_json(path, value) -> None:
+    write_bytes(path, to_json(value))
 
 
 def read_json(path):
@@ -87,9 +124,9 @@ def not_utf8(error: UnicodeDecodeError) -> str:
     return f"expected text in UTF-8; line {line} has the byte 0x{error.object[error.start]:02x}; please save it anew"
 
 
-def write_tsv(path, rows: list[dict]) -> None:
+def to_tsv(rows: list[dict]) -> bytes:
     """A table with one header line, as `dvc plots` reads it."""
-    write_bytes(path, pandas.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n").encode())
+    return pandas.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n").encode()
 
 
 def digest(path) -> str:

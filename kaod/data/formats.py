@@ -63,7 +63,8 @@ def write(folder: Path, photos: list[dict], classes: list[str]) -> None:
             try:
                 link.symlink_to(path.resolve())
             except OSError:
-                shutil.copy(path, link)
+                with files.writing(link):  # shutil would name the photo that it copies
+                    shutil.copy(path, link)
     content = {"train": "images", "val": "images", "names": dict(enumerate(classes))}  # from the file's own folder on
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     files.write_bytes(folder / "yolo" / "data.yaml", text.encode())

@@ -67,7 +67,8 @@ def read(path, size: tuple[int, int] | None = None) -> Image.Image:
             photo.load()
             turned = upright(photo)
     except Exception as error:  # at a broken file the decoders raise all kinds
-        raise ValueError(f"{path}: not a readable photo ({error or type(error).__name__})") from None
+        said = getattr(error, "strerror", None) or error or type(error).__name__  # without Python's number and path
+        raise ValueError(f"{path}: not a readable photo ({said})") from None
     try:
         return as_rgb(photo if photo.size == size != turned.size else turned)
     except ValueError as error:

@@ -55,10 +55,9 @@ def main() -> None:
     median = float(np.median(counts)) if counts else None
     if k == "auto":
         k = choose_k(median) if counts else BOXES_ONLY
-    files.write_json(profile.runs / "vertices.json", found)
-    files.write_json(profile.runs / "k.json", {
+    files.write_all({profile.runs / "vertices.json": files.to_json(found), profile.runs / "k.json": files.to_json({
         "k": k, "median": median, "objects": len(counts), "also": [k // 2, 2 * k, 3 * k],
-        "chosen": profile.vertices.k})
+        "chosen": profile.vertices.k})})
     print(f"median of {median} vertices over {len(counts):,} objects: K = {k}" if counts else
           f"the training sets have no outlines to count vertices of: K = {k}")
 

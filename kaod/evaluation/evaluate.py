@@ -189,11 +189,14 @@ def main() -> None:
     device = processes.start(given.device)
     detector, _, _ = checkpoints.load(folder / "model.pt", device, profile.evaluate)
     began = time.monotonic()
-    found = evaluate_all(profile, given.model, detector, folder / "detections", device)
-    if found:
+    if processes.rank():
+        evaluate_all(profile, given.model, detector, folder, device)
+        return
+    with files.whole(folder / "detections") as detections:
+        found = evaluate_all(profile, given.model, detector, detections, device)
         print(f"{given.model}: evaluated in {(time.monotonic() - began) / 60:.1f} min", flush=True)
-        files.write_json(profile.results / "details" / f"{given.model}.json", found)
-        files.write_json(profile.results / "metrics" / f"{given.model}.json", summary(found))
+        files.write_all({profile.results / "details" / f"{given.model}.json": files.to_json(found),
+                         profile.results / "metrics" / f"{given.model}.json": files.to_json(summary(found))})
 
 
 if __name__ == "__main__":

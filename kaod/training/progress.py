@@ -25,7 +25,10 @@ class Progress:
         self.said = -math.inf
         self.bar = tqdm(range(start, steps), self.name, total=steps, initial=start, disable=None)
         # what a run that was killed had drawn beyond its last checkpoint is drawn anew
-        self.writer = SummaryWriter(folder / "tensorboard", purge_step=start + 1) if folder else None
+        self.writer = None
+        if folder:
+            with files.writing(folder / "tensorboard"):
+                self.writer = SummaryWriter(folder / "tensorboard", purge_step=start + 1)
 
     def wait(self, photos):
         """The next batch."""
