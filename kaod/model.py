@@ -188,8 +188,7 @@ class KAOD(FCOS):
 
     def mean(self, values: Tensor) -> Tensor:
         """Over all processes, once their results are averaged; 0 of none."""
-        share = self.processes.share(torch.tensor(len(values), device=values.device))
-        return values.sum() / max(1, len(values)) * share
+        return values.sum() / max(1, len(values)) * self.processes.share(torch.tensor(len(values), device=values.device))
 
     def views(self, images, T: Tensor | None, fill: str, first: bool = True) -> losses.Views:
         """What backbone and head give for the images (torchvision's ImageList), where wanted, and for T of them."""
@@ -264,8 +263,7 @@ class KAOD(FCOS):
                 scores.append(score)
                 labels.append(candidates[best] % logits.shape[-1])
                 points.append(absolute(offsets[i][location], anchor[location]))
-            boxes = clip_boxes_to_image(torch.cat(boxes), shape)
-            scores, labels = torch.cat(scores), torch.cat(labels)
+            boxes, scores, labels = clip_boxes_to_image(torch.cat(boxes), shape), torch.cat(scores), torch.cat(labels)
             kept = batched_nms(boxes, scores, labels, self.nms_thresh)[:self.detections_per_img]
             detections.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept],
                                "keypoints": torch.cat(points)[kept]})
