@@ -150,8 +150,7 @@ class KeypointHead(Head):
 
 class KAOD(FCOS):
     """FCOS with a keypoint head. `keypoints.labels` says what it learns from: each image, as in the paper; T of it,
-    turned back; or both. The keypoint loss compares the two views, so it needs both, with labels or without. Torch's
-    global generator draws T."""
+    turned back; or both. The keypoint loss compares the two, labelled or not. Torch's global generator draws T."""
 
     processes = ALONE
 
@@ -188,16 +187,17 @@ class KAOD(FCOS):
 
     def mean(self, values: Tensor) -> Tensor:
         """Over all processes, once their results are averaged; 0 of none."""
-        return values.sum() / max(1, len(values)) * self.processes.share(torch.tensor(len(values), device=values.device))
+        count = torch.tensor(len(values), device=values.device)
+        return values.sum() / max(1, len(values)) * self.processes.share(count)
 
     def views(self, images, T: Tensor | None, fill: str, first: bool = True) -> losses.Views:
         """What backbone and head give for the images (torchvision's ImageList), where wanted, and for T of them."""
         sizes, count = photo_sizes(images), len(images.tensors)
         seen = [images.tensors] if first else []
         if T is not None:
-            second, moved = images.tensors.clone(), (T != torch.eye(2, 3).to(T)).any((1, 2))  # the others stay
-            second[moved] = warp_images(second[moved], T[moved], sizes[moved], fill)
-            seen.append(second)
+            moved = (T != torch.eye(2, 3).to(T)).any((1, 2))  # the others stay
+            seen.append(images.tensors.clone())
+            seen[-1][moved] = warp_images(images.tensors[moved], T[moved], sizes[moved], fill)
         features = list(self.backbone(torch.cat(seen)).values())
         outputs = self.head(features)
         return losses.Views({key: value[:count] for key, value in outputs.items() if first},
