@@ -160,9 +160,9 @@ Markdown(tables.table(runs, {"spread": "spread", "overhang": "overhang"}))
 # %% [markdown]
 # ## Other detectors
 #
-# These test sets take any detector's results in COCO's format. Here are two of torchvision's detectors, with the
-# backbone, photos, steps and schedule of `fcos`, and one seed each. `experiments/other_detectors.py` trains them. FCOS
-# with the same seed stands above them.
+# These test sets take any detector's results in COCO's format. Here is torchvision's RetinaNet, with the backbone,
+# photos, steps and schedule of `fcos`, and one seed. `experiments/other_detectors.py` trains it, or Faster R-CNN. FCOS
+# with the same seed stands above it.
 
 # %%
 others = [{"model": path.stem, "seed": 0, "metrics": files.read_json(path)}

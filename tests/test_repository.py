@@ -79,9 +79,8 @@ def test_the_table_of_other_detectors_is_their_metrics():
     from kaod.figures import charts
 
     details = {path.stem: files.read_json(path) for path in (RESULTS / "detectors").glob("*.json")}
-    assert set(details) == {"retinanet", "faster-rcnn"}
-    wanted = charts.results_table({name: details[name] for name in ("retinanet", "faster-rcnn")})
-    assert readme.table("docs/results.md", "table: detectors") == wanted
+    wanted = charts.results_table({name: details[name] for name in sorted(details)})
+    assert details and readme.table("docs/results.md", "table: detectors") == wanted
 
 
 GRID = {**{f"AP -{kind}": f"AP-{kind}" for kind in ("st", "rt", "cr", "tr")}, "AP50, by −30°": "AP50-turn-30",
