@@ -36,7 +36,6 @@ from IPython.display import Markdown
 
 from experiments import charts, grid, tables
 from kaod import params
-from kaod.data import files
 from kaod.figures.charts import style
 
 style()
@@ -156,16 +155,3 @@ Markdown(tables.table(runs, {"rectangle_box": "upright box", "rectangle": "rotat
 
 # %%
 Markdown(tables.table(runs, {"spread": "spread", "overhang": "overhang"}))
-
-# %% [markdown]
-# ## Other detectors
-#
-# These test sets take any detector's results in COCO's format. Here is torchvision's RetinaNet, with the backbone,
-# photos, steps and schedule of `fcos`, and one seed. `experiments/other_detectors.py` trains it, or Faster R-CNN. FCOS
-# with the same seed stands above it.
-
-# %%
-others = [{"model": path.stem, "seed": 0, "metrics": files.read_json(path)}
-          for path in sorted((profile.results / "detectors").glob("*.json"))]
-others = tables.frame(others, [each["model"] for each in others])
-Markdown(tables.table(pd.concat([runs[(runs["model"] == "fcos") & (runs["seed"] == 0)], others]), AP))

@@ -75,14 +75,6 @@ def test_the_results_table_is_the_metrics():
     assert all(each["st"]["AP50"] >= 0.5 for each in details.values())
 
 
-def test_the_table_of_other_detectors_is_their_metrics():
-    from kaod.figures import charts
-
-    details = {path.stem: files.read_json(path) for path in (RESULTS / "detectors").glob("*.json")}
-    wanted = charts.results_table({name: details[name] for name in sorted(details)})
-    assert details and readme.table("docs/results.md", "table: detectors") == wanted
-
-
 GRID = {**{f"AP -{kind}": f"AP-{kind}" for kind in ("st", "rt", "cr", "tr")}, "AP50, by −30°": "AP50-turn-30",
         "by 30°": "AP50-turn+30", "hull's IoU": "hull", "rotated box's IoU": "rectangle"}
 

@@ -8,7 +8,7 @@ from kaod import ROOT, params
 FRAME = tables.load(params.load("shapes")[0])
 
 
-@pytest.mark.parametrize("models", [(), ("fcos", "kaod"), ("kaod-paper", "fcos-turned")], ids=["none", "two", "two more"])
+@pytest.mark.parametrize("models", [(), ("fcos", "kaod"), ("kaod-paper", "fcos-turned")], ids=["none", "two", "more"])
 @pytest.mark.parametrize("name", ["04-does-it-help", "08-what-do-we-find"])
 def test_a_notebook_runs_where_runs_are_missing(name, models, monkeypatch):
     monkeypatch.setattr(tables, "load", lambda profile: FRAME[FRAME["model"].isin(models) & (FRAME["seed"] == 0)])
