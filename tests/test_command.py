@@ -1,9 +1,7 @@
 """How commands end where something is wrong: one line, and nothing half written."""
 
 import re
-import runpy
 import threading
-import warnings
 from unittest.mock import Mock
 
 import pytest
@@ -29,15 +27,6 @@ def test_every_module_that_is_started_ends_as_a_command():
         assert re.search(r'\nif __name__ == "__main__":\n    command\(main.*\)\n$', path.read_text()), path
 
 
-def run(module: str, monkeypatch) -> str:
-    """What a command says that ends badly."""
-    monkeypatch.setattr("sys.argv", [module])
-    with warnings.catch_warnings(), pytest.raises(SystemExit) as stopped:
-        warnings.filterwarnings("ignore", ".*found in sys.modules")
-        runpy.run_module(module, run_name="__main__")
-    return stopped.value.code
-
-
 @pytest.fixture
 def profile(repository, monkeypatch):
     """The profile `tiny`, selected and downloaded, in a repository of its own."""
@@ -59,7 +48,7 @@ def test_a_full_disk_is_one_line_with_the_path(profile, monkeypatch, module, tar
         monkeypatch.setattr(files.os, "fsync", lambda number: full() if len(calls) > 1 else calls.append(fsync(number)))
     else:
         monkeypatch.setattr(files.os, "fsync", full)
-    assert re.fullmatch(rf"{module}: \S*/{target}: No space left on device", run(module, monkeypatch))
+    assert re.fullmatch(rf"{module}: \S*/{target}: No space left on device", as_command(monkeypatch, module))
 
 
 def tree(folder) -> dict:
@@ -116,14 +105,14 @@ def test_the_curves_on_a_full_disk_are_one_line_too(profile, monkeypatch, capfd)
 def test_a_folder_that_cannot_be_made_is_one_line_with_the_path(profile, monkeypatch):
     profile.runs.parent.write_text("a file where a folder should be")
     for module in ("kaod.data.vertices", "kaod.data.warp"):
-        assert re.fullmatch(rf"{module}: \S*/runs\S*: (Not a directory|File exists)", run(module, monkeypatch))
+        assert re.fullmatch(rf"{module}: \S*/runs\S*: (Not a directory|File exists)", as_command(monkeypatch, module))
 
 
 def test_what_was_there_stays_where_the_test_sets_cannot_be_written(profile, monkeypatch):
     warp.main()
     before = {path: files.digest(path) for path in profile.runs.rglob("*.*")}
     monkeypatch.setattr("PIL.Image.Image.save", full)
-    assert "No space left on device" in run("kaod.data.warp", monkeypatch)
+    assert "No space left on device" in as_command(monkeypatch, "kaod.data.warp")
     assert {path: files.digest(path) for path in profile.runs.rglob("*.*")} == before
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import geometry
 from ..data.labelled import Labelled, Object, Photo
 from .charts import COLOURS
 
@@ -32,8 +33,7 @@ def polygon(points: np.ndarray, style: str) -> str:
 def drawn(each: Object, name: str) -> str:
     """An object as SVG."""
     colour = COLOURS[(each.label - 1) % len(COLOURS)]
-    x1, y1, x2, y2 = each.box
-    dashes = polygon(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]), "stroke:white;stroke-dasharray:5 4")
+    dashes = polygon(geometry.corners(each.box), "stroke:white;stroke-dasharray:5 4")
     said = f"{name}: {each.unsure or f'{each.score:.2f}'}"
     mask, rotated = polygon(each.outline, f"fill:{colour};fill-opacity:.35"), polygon(each.corners, f"stroke:{colour}")
     return f"<g><title>{html.escape(said)}</title>{dashes}{mask}{rotated}</g>"
