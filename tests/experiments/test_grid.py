@@ -36,8 +36,8 @@ def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
 
 def test_each_model_has_the_switches_that_its_name_says():
     profile, models = grid.load()
-    for name, overrides in models.items():
-        applied = params.apply(profile, overrides)
+    for full, overrides in models.items():
+        applied, name = params.apply(profile, overrides), full.removesuffix("-long")
         if name.startswith("fcos"):
             assert applied.model.head == "fcos"
             assert applied.model.start == ("zero" if name == "fcos-zero" else "ring")
@@ -54,7 +54,11 @@ def test_each_model_has_the_switches_that_its_name_says():
             assert applied.keypoints.chance == (1 if applied.keypoints.kpl else 0.5)
             assert applied.train.batch == (4 if two_views else 8)
         # all that are compared start with boxes of one size
-        assert (applied.train.steps, applied.model.spread) == (profile.train.steps, profile.model.spread)
+        assert applied.model.spread == profile.model.spread
+        assert applied.train.steps == profile.train.steps * (2 if full.endswith("-long") else 1)
+        # and a long one is the short one, trained for longer
+        short = params.apply(profile, models[name])
+        assert replace(applied, train=replace(applied.train, steps=profile.train.steps)) == short
 
 
 def test_the_pipelines_models_are_those_of_the_grid():
