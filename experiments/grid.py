@@ -10,6 +10,7 @@ The pipeline's models are in it with the pipeline's seed: nothing is trained twi
 import argparse
 import platform
 import shlex
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -23,7 +24,7 @@ from experiments import tables
 from kaod import ROOT, command, model, params, train
 from kaod.data import datasets, files
 from kaod.evaluation import ap, compare, evaluate
-from kaod.training import checkpoints
+from kaod.training import checkpoints, processes
 
 
 def load() -> tuple[params.Profile, dict[str, dict]]:
@@ -78,21 +79,24 @@ def train_run(profile: params.Profile, name: str, changes: dict, seed: int, devi
     run = checkpoints.Run(scratch, checkpoints.fingerprint(applied, k))
     if (target / "run.json").exists() and files.read_json(target / "run.json").get("fingerprint") == run.fingerprint:
         print(f"{name}, seed {seed}: trained already, with these settings, data and code")
-        return
+        return processes.end()
     resumed, began = bool(run.steps()), time.monotonic()
     log = train.train(detector, applied, dataset.samples, device, run, measure)
     seconds = time.monotonic() - began - aside
     last = log[-len(log) // 10:]
+    if processes.rank():
+        return processes.end()
     files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, applied, dataset, k))
     files.write_json(target / "run.json", {
         "model": name, "seed": seed, "fingerprint": run.fingerprint, "overrides": changes, "steps": applied.train.steps,
-        "command": shlex.join(["python", "-m", "experiments.grid", "train", name, str(seed)]),
+        "command": shlex.join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "hardware": hardware(device), "commit": compare.commit(),
         "seconds_per_step": None if resumed else seconds / applied.train.steps,
         "learning": learning(),
         "losses": {key: float(np.mean([row[key] for row in last])) for key in last[-1] if key not in ("step", "lr")}})
     run.clear()
     on_the_way.unlink(missing_ok=True)
+    processes.end()
 
 
 def evaluate_run(profile: params.Profile, name: str, seed: int, device: str) -> dict:
