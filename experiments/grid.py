@@ -43,7 +43,7 @@ def load() -> tuple[params.Profile, dict[str, dict]]:
 def hardware(device: str) -> str:
     """What a run ran on, in words."""
     if device != "cpu":
-        return torch.cuda.get_device_name(device)
+        return f"{processes.world()} × {torch.cuda.get_device_name(device)}"
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{torch.get_num_threads()} threads of {names[0] if names else platform.processor()}"
@@ -77,17 +77,18 @@ def train_run(profile: params.Profile, name: str, changes: dict, seed: int, devi
     torch.manual_seed(seed)
     detector = model.build(applied.model, applied.keypoints, len(dataset.classes), k).to(device)
     run = checkpoints.Run(scratch, checkpoints.fingerprint(applied, k))
-    if (target / "run.json").exists() and files.read_json(target / "run.json").get("fingerprint") == run.fingerprint:
+    made = target / "run.json"  # the first process' disk may be no other's
+    if processes.from_first(made.exists() and files.read_json(made).get("fingerprint") == run.fingerprint):
         print(f"{name}, seed {seed}: trained already, with these settings, data and code")
         return processes.end()
     resumed, began = bool(run.steps()), time.monotonic()
-    log = train.train(detector, applied, dataset.samples, device, run, measure)
+    log = train.train(detector, applied, train.taught(dataset.samples, applied.train), device, run, measure)
     seconds = time.monotonic() - began - aside
     last = log[-len(log) // 10:]
     if processes.rank():
         return processes.end()
     files.write_bytes(target / "model.pt", checkpoints.to_bytes(detector, applied, dataset, k))
-    files.write_json(target / "run.json", {
+    files.write_json(made, {
         "model": name, "seed": seed, "fingerprint": run.fingerprint, "overrides": changes, "steps": applied.train.steps,
         "command": shlex.join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "hardware": hardware(device), "commit": compare.commit(),

@@ -173,6 +173,12 @@ def train(detector, profile: params.Profile, samples, device: str = "cpu", run: 
     return log
 
 
+def taught(samples: list[datasets.Sample], settings: params.Train) -> list[datasets.Sample]:
+    """The samples without what no training sees: each process and worker would hold all outlines."""
+    bare = {"areas": None, "crowds": {}} | ({} if settings.rotated_boxes == "outline" else {"polygons": []})
+    return [replace(sample, **bare) for sample in samples]
+
+
 def keypoint_count(profile: params.Profile) -> int:
     """K: a number from the settings, or what the vertices stage found."""
     k = profile.vertices.k
@@ -192,9 +198,6 @@ def main() -> None:
     profile, target = params.apply(profile, models[given.model]), profile.runs / given.model
     k = keypoint_count(profile)
     dataset = datasets.load(profile, profile.train_sets)
-    # training sees boxes only, and each process and worker would hold all outlines
-    bare = {"areas": None, "crowds": {}} | ({} if profile.train.rotated_boxes == "outline" else {"polygons": []})
-    samples = [replace(sample, **bare) for sample in dataset.samples]
     torch.manual_seed(profile.train.seed)
     detector = model.build(profile.model, profile.keypoints, len(dataset.classes), k).to(device)
     run = checkpoints.Run(scratch, checkpoints.fingerprint(profile, k))
@@ -203,7 +206,7 @@ def main() -> None:
         files.write_bytes(scratch / "snapshots" / f"{step:07}.pt",
                           checkpoints.to_bytes(detector, profile, dataset, k, half=True))
 
-    log = train(detector, profile, samples, device, run, snapshot)
+    log = train(detector, profile, taught(dataset.samples, profile.train), device, run, snapshot)
     if processes.rank() == 0:
         with files.whole(target / "snapshots") as folder:
             for step in moments(profile.train):

@@ -38,7 +38,8 @@ samples = [each.samples[i % len(each.samples)] for i in photos for each in (upri
 columns = {}
 for name in names or models:
     detector, *_ = checkpoints.load(profile.runs / name / "model.pt", detection=profile.evaluate)
-    columns[name.removeprefix("grid/").removesuffix("-0")] = [best(each, least) for each in evaluate.detect(detector, samples, 1)]
+    found = evaluate.detect(detector, samples, 1)
+    columns[name.removeprefix("grid/").removesuffix("-0")] = [best(each, least) for each in found]
 
 # %%
 rows = [(("as it is", "turned")[i % 2], [(sample, None), *((sample, found[i]) for found in columns.values())])

@@ -4,8 +4,8 @@
 # The pipeline trains each of its models once. One run does not tell a difference from noise, and FCOS alone is too weak
 # a rival. Someone who wants robustness to turning can train FCOS on turned copies. So this notebook compares a grid of
 # models, the main ones with several seeds, which `dvc repro experiments/dvc.yaml` makes. All of them have the settings
-# and, for each seed, the photos of the pipeline's models. They train for as many steps, or for twice as many: at the
-# end of those, called *long*, AP rises little more.
+# and, for each seed, the photos of the pipeline's models. They train for as many steps, or for twice as many: those are
+# called *long*.
 #
 # | model | what it is |
 # |---|---|
@@ -55,9 +55,9 @@ Markdown(said if absent else "All models have run.")
 # ## The answer in one table
 #
 # `kaod` stands beside what people do today, FCOS on turned copies, and beside FCOS, the bound and the paper's method.
-# First, all of them are trained for twice as many steps as in the pipeline. A difference is the mean over the seeds, with its 95 % interval by Student's t. It is *better* or *worse* where the
-# interval does not contain 0. Else it is *open*: it is not distinguishable from noise. The sections below explain each
-# figure.
+# The first table is of trainings of twice as many steps as in the pipeline. A difference is the mean over the seeds,
+# with its 95 % interval by Student's t. It is *better* or *worse* where the interval does not contain 0. Else it is
+# *open*: it is not distinguishable from noise. The sections below explain each figure.
 
 # %%
 asked = {"AP, photos as they are": "AP-st", "AP, rotated photos": "AP-rt", "AP50, all turned by 30°": "AP50-turn+30",
@@ -91,7 +91,7 @@ Markdown(tables.table(runs, AP))
 # %% [markdown]
 # What each of them cost: the photos of all steps (each of 1,000 photos comes many times), the views of them that the
 # network computed, and the time. Two trainings ran side by side, beside other work, so the minutes tell little more
-# than the views do. A time is missing where a training was interrupted, or is the pipeline's.
+# than the views do. They are means over the seeds whose training was neither interrupted nor the pipeline's.
 
 # %%
 spent = {}
@@ -140,9 +140,9 @@ Markdown(tables.table(long, AP, "fcos-turned-long"))
 #
 # Here the first photos of the test set are all turned by one angle, and cropped. Training turned photos by up to 30°:
 # the copies of FCOS, and the views of KAOD. The pictures show AP50 of `kaod-long` minus that of two others, and AP50 of
-# `kaod` minus that of three others. The crop
-# differs from angle to angle, so compare models rather than angles. Of 65 intervals about three do not contain 0 by
-# chance alone. What counts is a pattern, such as neighbouring angles that agree.
+# `kaod` minus that of three others. The crop differs from angle to angle, so compare models rather than angles. Of 65
+# intervals about three do not contain 0 by chance alone. What counts is a pattern, such as neighbouring angles that
+# agree.
 
 # %%
 def by_angle(model: str, rivals: list[str]):

@@ -46,7 +46,7 @@ Markdown(said if absent else "All models have run.")
 # *Here* the loss compares only the locations where an object is: hundreds of matchings a step in place of tens of
 # thousands. The cost that is left is the second view, which is a second photo to the network. The table gives ratios of
 # a step's time. The two of a ratio were measured in turn, so that other work on the machine hits both
-# (`benchmarks/train_step.py`, two threads of a CPU, the small network of the drawn shapes).
+# (`benchmarks/train_step.py`, one thread of a CPU, the small network of the drawn shapes).
 
 # %%
 ratios = files.read_json(ROOT / "results" / "benchmarks" / "train_step-cpu.json")["ratios"]
@@ -86,7 +86,7 @@ after = {f"AP-after{steps * part // parts}": f"{steps * part // parts:,} steps" 
 Markdown(tables.table(on_the_way, after))
 
 # %% [markdown]
-# The same of trainings of twice as many steps, in whose last fifth AP rises little more:
+# The same of trainings of twice as many steps:
 
 # %%
 longest = {model: params.apply(profile, models[model]).train.steps for model in models if model.endswith("-long")}
@@ -147,7 +147,7 @@ Markdown(tables.table(short, versions, "fcos"))
 Markdown(tables.table(long, versions, "fcos-long"))
 
 # %% [markdown]
-# The main models with all photos turned by one angle. Training turned photos by up to 30°.
+# The main models with all photos turned by one angle. Training turned photos by up to 30° (`kaod-45-long`: 45°).
 
 # %%
 figure = charts.curves(main, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
