@@ -56,6 +56,14 @@ def curves(frame: pd.DataFrame, start: str, bars: bool = False, **labels):
     return finish(axes, xticks=sorted(found["number"].unique())[::1 if bars else 2], **labels)
 
 
+def by_angle(frame: pd.DataFrame, model: str, rivals: list[str]):
+    """The model's AP50 minus that of each rival, by the angle of a turn; each curve has its rival's name and look."""
+    against = [tables.differences(frame[frame["model"].isin([model, rival])], rival).assign(model=rival)
+               for rival in rivals]
+    return curves(pd.concat(against), "AP50-turn", bars=True, xlabel="turn in degrees, clockwise",
+                  ylabel="difference in AP50", title=f"AP50 of {model} minus that of …")
+
+
 def spreads(frame: pd.DataFrame, even: float):
     """The spread of each training's keypoints, one mark a seed; even: that of points evenly on the box's outline."""
     frame = frame[frame["figure"] == "spread"]

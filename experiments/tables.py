@@ -37,7 +37,7 @@ def figures(run: dict) -> dict[str, float | None]:
               for name, value in each.items()}
     found |= {name: value for name, value in (st["shape"] or {}).items() if name != "objects"}
     for name, guess in (("rectangle", "rotated"), ("rectangle_box", "box")):
-        found[f"{name}-tilted"] = ((st["oriented"] or {}).get(guess) or {}).get("IoU", {}).get("tilted")
+        found[f"{name}-tilted"] = ((st.get("oriented") or {}).get(guess) or {}).get("IoU", {}).get("tilted")
     for outline, each in (st["masks"] or {}).items():
         found |= {f"mask-AP-{outline}": each["AP"], f"mask-AP50-{outline}": each["AP50"]}
     turned30 = ((st.get("turning") or {}).get("30") or {}).get("model", {})

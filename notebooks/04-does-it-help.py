@@ -145,18 +145,10 @@ Markdown(tables.table(long, AP, "fcos-turned-long"))
 # agree.
 
 # %%
-def by_angle(model: str, rivals: list[str]):
-    """The model's AP50 minus that of each rival; each curve has the name and the look of its rival."""
-    against = {rival: tables.differences(runs, rival) for rival in rivals}
-    against = pd.concat([found[found["model"] == model].assign(model=rival) for rival, found in against.items()])
-    return charts.curves(against, "AP50-turn", bars=True, xlabel="turn in degrees, clockwise",
-                         ylabel="difference in AP50", title=f"AP50 of {model} minus that of …")
-
-
-figure = by_angle("kaod-long", ["fcos-long", "fcos-turned-long"])
+figure = charts.by_angle(runs, "kaod-long", ["fcos-long", "fcos-turned-long"])
 
 # %%
-figure = by_angle("kaod", ["fcos", "fcos-turned", "kaod-paper"])
+figure = charts.by_angle(runs, "kaod", ["fcos", "fcos-turned", "kaod-paper"])
 
 # %% [markdown]
 # ## Masks and rotated boxes

@@ -48,6 +48,15 @@ def test_seeds_and_means_stand_at_their_values():
     assert list(mean) == pytest.approx([seeds.mean()])
 
 
+def test_by_angle_a_model_is_compared_with_each_rival():
+    axes, = charts.by_angle(FRAME, "kaod-long", ["fcos-long", "fcos-turned-long"]).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["fcos-long", "fcos-turned-long"]
+    means = tables.means(tables.differences(FRAME, "fcos-turned-long"))["mean"]
+    last = [bars.lines[0].get_ydata()[-1] for bars in axes.containers]
+    assert last[1] == means["kaod-long", "AP50-turn+90"] and last[0] > last[1]
+    assert charts.by_angle(FRAME[FRAME["model"] == "fcos"], "kaod", ["fcos"]) is None
+
+
 def test_a_curve_goes_from_the_least_number_to_the_greatest():
     axes, = charts.curves(FRAME[FRAME["model"] == "kaod-paper"], "AP50-turn").axes
     line = axes.lines[0]
