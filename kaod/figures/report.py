@@ -11,7 +11,7 @@ import nbformat
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter
 
-from .. import command, params
+from .. import ROOT, command, params
 from ..data import files
 from . import notebooks
 
@@ -33,7 +33,8 @@ def gather(paths: list[Path], target: Path, name: str) -> None:
     Raises ValueError that names a notebook which is not there.
     """
     exporter = HTMLExporter(extra_loaders=[DictLoader({"report.html.j2": TEMPLATE})], template_file="report.html.j2",
-                            exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
+                            exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True,
+                            embed_images=True)
     pages = {path.stem: notebooks.read(path) for path in paths}
     lines = ["# kaod: the report", f"Keypoints-aware object detection, profile **{name}**. Each page is a notebook, as "
              "the pipeline ran it, and answers one question."]
@@ -48,7 +49,9 @@ def gather(paths: list[Path], target: Path, name: str) -> None:
         nbformat.v4.new_markdown_cell("\n\n".join(lines), id="index")])
     with files.whole(target) as folder:
         for stem, notebook in {**pages, "index": index}.items():
-            page, _ = exporter.from_notebook_node(notebook)
+            for cell in notebook.cells:  # nbconvert embeds what lies below one folder, and that is ours
+                cell.source = cell.source.replace("](../results/", "](results/")
+            page, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(ROOT)}})
             links = rf'href="({"|".join(map(re.escape, pages))})\.ipynb"'  # to notebooks: to their pages
             files.write_bytes(folder / f"{stem}.html", re.sub(links, r'href="\1.html"', page).encode())
 
