@@ -22,6 +22,7 @@
 # | paper | kaod-paper as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
 # | kaod | labels turned back: every second photo turned, one view |
 # | kaod-both | two views with labels on both, and the keypoint loss; half the photos a step, so as many views as kaod |
+# | kaod-both-45 | the same with as many photos as kaod, so twice the views, and turns of up to 45° |
 # | kaod-attached | kaod-both, compared index by index, with a hinge that keeps keypoints apart |
 # | kaod-k8, -k32, -k48 | kaod with other numbers of keypoints than 16 |
 # | kaod-15, -45, -90, -180 | kaod with turns of up to so many degrees in training, in place of 30 |
