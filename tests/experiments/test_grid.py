@@ -47,12 +47,13 @@ def test_each_model_has_the_switches_that_its_name_says():
         else:
             assert applied.model.head == "keypoints" and applied.train.rotate == 0
             of_the_paper = name in ("head", "kaod-paper", "kaod-paper-by-index", "all-locations", "paper")
-            two_views = name in ("kaod-both", "kaod-both-45", "kaod-attached")
+            half_the_photos = name in ("kaod-both", "kaod-attached")
+            two_views = half_the_photos or name == "kaod-both-45"
             assert applied.keypoints.labels == ("first" if of_the_paper else "both" if two_views else "turned")
             assert applied.keypoints.kpl == (two_views or of_the_paper and name != "head")
             assert applied.keypoints.hm == (name not in ("kaod-paper-by-index", "kaod-attached"))
             assert applied.keypoints.chance == (1 if applied.keypoints.kpl else 0.5)
-            assert applied.train.batch == (4 if name in ("kaod-both", "kaod-attached") else 8)
+            assert applied.train.batch == (4 if half_the_photos else 8)
         # all that are compared start with boxes of one size
         assert applied.model.spread == profile.model.spread
         assert applied.train.steps == profile.train.steps * (2 if full.endswith("-long") else 1)
