@@ -6,6 +6,7 @@ backbone, photos, steps, batch, optimizer and schedule. It writes runs/<profile>
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 from torchvision.models.detection import FasterRCNN, RetinaNet
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     profile, _ = params.load()
+    if given.name == "faster-rcnn":  # the loop's bf16 is for detectors that have a backbone and one head
+        profile = replace(profile, train=replace(profile.train, bf16=False))
     torch.manual_seed(profile.train.seed)  # of the first weights
     dataset = datasets.load(profile, profile.train_sets)
     detector = build(given.name, profile, len(dataset.classes)).to(given.device)

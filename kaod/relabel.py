@@ -4,7 +4,7 @@
 object. ANNOTATIONS is a COCO file, or the list of a VOC set (VOC2007/ImageSets/Main/NAME.txt, with its photos). OUT has
 annotations.json   COCO's format: ids and all other fields as they were, and for each object `segmentation` (the hull),
                    `rotated_box` (centre x, y, width, height, angle), `score`, and, where the upright box stays,
-                   `unsure`: why,
+                   `unsure`: why (where the frame cuts it, the hull is that of the part that is seen),
 dota/, yolo/       the rotated boxes for DOTA's and YOLO-OBB's tools, see `data.formats`,
 SegmentationObject/, SegmentationClass/  the masks as VOC has them, where the input is VOC's,
 left.txt           what is wrong, and which objects keep their upright box, one line each,
@@ -44,6 +44,7 @@ TURNS = 7  # copies of a photo
 DIRECTIONS = np.array([(np.cos(turn), np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 72, endpoint=False)])
 WRITTEN = {"annotations.json", "left.txt", "dota", "yolo", "SegmentationObject", "SegmentationClass", "sheet.png",
            "page.html", "truth.json"}
+CUT = "cut by the frame"
 NO_HULL = "expected a model with three keypoints or more; a line has no rotated box, and FCOS has none"
 
 
@@ -98,14 +99,12 @@ def mean_hull(views: np.ndarray) -> np.ndarray:
     return np.take_along_axis(views, outermost[..., None], 1).mean(0)
 
 
-def joined(views: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The outline (D, 2) of an object: the mean hull of its views (V, K, 2), with the labelled box (4,) as extent."""
-    return fitted(mean_hull(views), box)
+def rotated_box(views: np.ndarray, mean: np.ndarray, box: np.ndarray, fills: bool) -> tuple[np.ndarray, float]:
+    """The corners (4, 2) of an object's rotated box, and its score, as this module's docstring says.
 
-
-def rotated_box(views: np.ndarray, box: np.ndarray, fills: bool) -> tuple[np.ndarray, float]:
-    """The corners (4, 2) of an object's rotated box, and its score, as this module's docstring says."""
-    corners = geometry.rectangle_in_box(geometry.hulls(mean_hull(views)[None])[0], box, fills)
+    views: (V, K, 2), its keypoints. mean: (D, 2), their `mean_hull`. box: (4,), the labelled one.
+    """
+    corners = geometry.rectangle_in_box(geometry.hulls(mean[None])[0], box, fills)
     alone = geometry.rotated_boxes(fitted(views, box))[0]
     agree = outlines.iou(*map(shapely.polygons, (corners, alone)), outlines.GRID)
     return corners, float(agree.mean()) if len(views) > 1 else 0.0  # one copy has none to agree with
@@ -116,8 +115,8 @@ def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: d
     """Reads the objects of one photo (3, H, W), and fills in what was found. Scores below `least` are unsure.
 
     fills: the objects fill their rotated boxes, as cars and parcels do; these are the outlines, too. known: the model's
-    labels, by those of the objects. An object that is unsure already is left as it is. Raises ValueError where the
-    model has no hull.
+    labels, by those of the objects. An object that is unsure already is left as it is. One that the frame cuts is seen
+    in part: it has the outline of what is seen, and no rotated box. Raises ValueError where the model has no hull.
     """
     if not has_hull(detector):
         raise ValueError(NO_HULL)
@@ -126,21 +125,26 @@ def relabel(detector: model.KAOD, photo: Tensor, objects: list[Object], known: d
         if each.unsure is None and each.label not in known:
             each.unsure = "the model does not know its class"
         elif each.unsure is None and ((each.box[:2] < 1).any() or (each.box[2:] > frame - 1).any()):
-            each.unsure = "cut by the frame"
-    open_ = [each for each in objects if each.unsure is None]
+            each.unsure = CUT
+    open_ = [each for each in objects if each.unsure in (None, CUT)]
     if not open_:
         return
     boxes = torch.tensor(np.array([each.box for each in open_]), dtype=torch.float32, device=photo.device)
     labels = torch.tensor([known[each.label] for each in open_], device=photo.device)
     for each, views in zip(open_, read(detector, photo, boxes, labels)):
         if len(views) == 0 or min(map(len, geometry.hulls(views))) < 3:
-            each.unsure = "no location of the network sees it"
+            each.unsure = each.unsure or "no location of the network sees it"
             continue
-        corners, each.score = rotated_box(views, each.box, fills)
+        mean = mean_hull(views)
+        outline = fitted(mean, each.box)  # extents are the labelled box's
+        if each.unsure:
+            each.outline = outline
+            continue
+        corners, each.score = rotated_box(views, mean, each.box, fills)
         if each.score < least:
             each.unsure = f"its score is below {least:g}"
         else:
-            each.outline, each.corners = corners if fills else joined(views, each.box), corners
+            each.outline, each.corners = corners if fills else outline, corners
 
 
 def answers(detector: model.KAOD, photo: Tensor, boxes, labels, classes: list[str], fills: bool = False) -> dict:
@@ -184,6 +188,8 @@ def run(checkpoint, annotations: Path, out: Path, photos: Path | None = None, tr
     """
     if not ours(out):
         raise ValueError(f"{out}: expected a new folder, or one that this command wrote")
+    if not 0 <= least <= 1:
+        raise ValueError(f"--least: expected a score from 0 to 1; got {least}")
     detector, classes, _ = checkpoints.load(checkpoint, device)
     if not has_hull(detector):
         raise ValueError(f"{checkpoint}: {NO_HULL}")

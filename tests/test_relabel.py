@@ -132,9 +132,9 @@ def reach(points) -> np.ndarray:
 
 @given(points=POINTS, box=BOXES)
 def test_the_outline_of_one_view_is_its_hull_with_the_box_as_extent(points, box):
-    same = relabel.joined(points[None], extent(points))
+    same = relabel.fitted(relabel.mean_hull(points[None]), extent(points))
     assert np.allclose(reach(same), reach(points), atol=1e-9)
-    outline = relabel.joined(points[None], box)
+    outline = relabel.fitted(relabel.mean_hull(points[None]), box)
     assert np.allclose(extent(outline), box, atol=1e-9)
     (every, drawn) = (shapely.convex_hull(shapely.multipoints(each)) for each in (
         relabel.fitted(points, box), outline))
@@ -144,7 +144,7 @@ def test_the_outline_of_one_view_is_its_hull_with_the_box_as_extent(points, box)
 @given(first=POINTS, second=POINTS)
 def test_the_mean_of_two_views_is_minkowskis(first, second):
     between = (first[:, None] + second).reshape(-1, 2) / 2  # its hull is the mean of the hulls
-    found = relabel.joined(np.stack((first, second)), extent(between))
+    found = relabel.fitted(relabel.mean_hull(np.stack((first, second))), extent(between))
     assert np.allclose(reach(found), reach(between), atol=1e-6)
 
 
@@ -154,10 +154,11 @@ def test_the_score_is_one_where_all_views_agree_and_falls_as_they_differ():
                                  torch.tensor(long).float()).numpy().astype(float) for angle in range(0, 91, 5)]
     box, scores = extent(turned[9]), []
     for apart in range(7):
-        corners, score = relabel.rotated_box(np.stack([turned[9 - apart], turned[9], turned[9 + apart]]), box, True)
+        views = np.stack([turned[9 - apart], turned[9], turned[9 + apart]])
+        corners, score = relabel.rotated_box(views, relabel.mean_hull(views), box, True)
         assert corners.shape == (4, 2)
         scores.append(score)
-    assert relabel.rotated_box(long[None], box, True)[1] == 0  # nothing that could agree
+    assert relabel.rotated_box(long[None], long, box, True)[1] == 0  # nothing that could agree
     assert scores[0] == pytest.approx(1, abs=1e-4) and scores == sorted(scores, reverse=True) and scores[-1] < 0.8
 
 
@@ -309,6 +310,7 @@ def test_bad_input_gets_a_line_each_and_the_rest_is_written_whole(monkeypatch, c
             assert new["rotated_box"][:4] == [x + width / 2, y + height / 2, max(width, height), min(width, height)]
             assert new["rotated_box"][4] % 90 == 0
     assert after[4]["segmentation"] == before["annotations"][4]["segmentation"]  # somebody drew it
+    assert len(after[2]["segmentation"][0]) > 8 and len(after[3]["segmentation"][0]) == 8  # cut by the frame; a crowd
     out = tmp_path / "out"
     assert len((out / "dota" / "labelTxt" / "all.txt").read_text().splitlines()) == 5
     assert {each.name for each in (out / "yolo" / "images").iterdir()} == {"all.jpg", "size.jpg", "good.jpg"}
@@ -333,10 +335,10 @@ def test_an_id_a_name_or_a_category_in_another_form_is_found(photos):
 def test_scores_below_the_least_keep_their_box(monkeypatch, checkpoint, photos, tmp_path):
     path = photos("c.jpg")
     written(path, [(1, "c.jpg")], GOOD[2:])
-    command = "kaod.relabel", checkpoint(), path, "--out", tmp_path / "out", "--least", 1.1
+    command = "kaod.relabel", checkpoint(), path, "--out", tmp_path / "out", "--least", 1
     assert as_command(monkeypatch, *command) == "1"
     (found,) = files.read_json(tmp_path / "out" / "annotations.json")["annotations"]
-    assert found["unsure"] == "its score is below 1.1" and 0 < found["score"] <= 1
+    assert found["unsure"] == "its score is below 1" and 0 < found["score"] <= 1
     assert found["rotated_box"] == [60.5, 45.25, 70, 60, -90] and not (tmp_path / "out" / "sheet.png").exists()
 
 
@@ -410,7 +412,9 @@ def test_wrong_arguments_end_in_one_line_before_anything_is_done(monkeypatch, ch
             ((checkpoint(), flat), "a.txt: expected a COCO file, or a VOC set's list"),
             ((checkpoint(), path, "--photos", tmp_path / "none"), "none: no such folder; --photos names"),
             ((checkpoint(), path, "--truth", tmp_path / "none.json"), "none.json: no such file"),
-            ((checkpoint(), path, "--truth", path), "none of its annotations has an outline")):
+            ((checkpoint(), path, "--truth", path), "none of its annotations has an outline"),
+            ((checkpoint(), path, "--least", 1.1), "--least: expected a score from 0 to 1"),
+            ((checkpoint(), path, "--least", "nan"), "--least: expected a score from 0 to 1")):
         said = as_command(monkeypatch, "kaod.relabel", *arguments, "--out", tmp_path / "out")
         assert re.match(f"kaod.relabel: .*{re.escape(message)}", said) and not (tmp_path / "out").exists(), said
 
@@ -533,7 +537,9 @@ def test_labels_are_names_numbers_or_tensors_and_wrong_ones_are_named(checkpoint
              (torch.tensor(boxes), torch.tensor([1, 2, 7]))]
     answers = predictor.relabel([photo] * 3, *zip(*forms))
     assert answers[0]["unsure"] == [None, None, "cut by the frame"]
-    assert answers[0]["outlines"][2].tolist() == [[0, 50], [40, 50], [40, 90], [0, 90]]
+    cut = answers[0]["outlines"][2]  # of what is seen
+    assert len(cut) > 4 and np.allclose(extent(cut), boxes[2]) and answers[0]["scores"][2] == 0
+    assert answers[0]["rotated_corners"][2].tolist() == [[0, 50], [40, 50], [40, 90], [0, 90]]
     for each in answers[1:]:
         assert np.allclose(each["rotated_corners"], answers[0]["rotated_corners"])
     for wrong in ((boxes, ["a", "b", "z"]), (boxes, [1, 2, 8]), (boxes, [0, 1, 2]), (boxes, ["a"]),

@@ -16,19 +16,17 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchvision.ops import box_iou
 
 from ..data import coco, datasets
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU (n, m) of boxes (n, 4) and (m, 4), in float64: torchvision's float32 would decide ties."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = (high - low).clip(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
-    return shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-12)
+    """IoU (n, m) of boxes (n, 4) and (m, 4), in float64: float32 would decide ties."""
+    return box_iou(torch.from_numpy(first), torch.from_numpy(second)).nan_to_num(0).numpy()  # no area: no overlap
 
 
 def strongest(detections, limit: int) -> list[dict[str, np.ndarray]]:

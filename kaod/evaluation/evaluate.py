@@ -50,14 +50,15 @@ def turned(detector: model.KAOD, images: list[torch.Tensor], targets: list[dict]
     """What `turning.compare` takes, {name: (M, …)}: keypoints at each supervised location of the images and of these
     turned by `angle` degrees, the locations `o` and the `boxes` of their objects.
 
-    It is measured alike for all models, however they were trained: on objects, with a reflected border.
+    It is measured alike for all models, however they were trained: on objects of which nine tenths stay in the frame,
+    with a reflected border.
     """
     images, targets = detector.transform(images, targets)
     sizes = geometry.photo_sizes(images)
     T = geometry.rigid(sizes.new_full((len(sizes),), angle), torch.zeros_like(sizes), sizes / 2)
     views = detector.views(images, T, "reflect")
     _, matched = detector.matched_losses(targets, views.first, views)
-    pairs = detector.pairs(views, matched, replace(detector.settings, locations="foreground"))
+    pairs = detector.pairs(views, matched, replace(detector.settings, locations="foreground", visible=0.9))
     return vars(pairs) | {"o": matched.o, "boxes": matched.boxes}
 
 

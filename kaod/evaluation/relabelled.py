@@ -19,10 +19,8 @@ def known(data: Labelled, path: Path) -> list[tuple[Object, shapely.Geometry]]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    true, found = {}, []
-    for item in coco.parse(path)["annotations"]:
-        if item.get("id") is not None:
-            true[str(item["id"])] = item
+    true = {str(item["id"]): item for item in coco.parse(path)["annotations"] if item.get("id") is not None}
+    found = []
     for photo in data.photos:
         for each in photo.objects:
             item = true.get(str(data.content["annotations"][each.place].get("id")), {})

@@ -36,12 +36,17 @@ def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
 
 def test_each_model_has_the_switches_that_its_name_says():
     profile, models = grid.load()
+    network = {"fpn128": {"fpn_channels": 128}, "resnet18": {"backbone": "resnet18"}}  # as its name ends
     for full, overrides in models.items():
-        applied, name = params.apply(profile, overrides), full.removesuffix("-long")
+        applied, end = params.apply(profile, overrides), full.rsplit("-", 1)[-1]
+        name = full.removesuffix(f"-{end}") if end in ("long", *network) else full
+        assert replace(applied.model, **network.get(end, {})) == applied.model
+        short = params.apply(profile, models.get(name, {"keypoints": {"angle": 45}, **models["fcos-turned"]}))
         if name.startswith("fcos"):
             assert applied.model.head == "fcos"
             assert applied.model.start == ("zero" if name == "fcos-zero" else "ring")
-            rotated = {"fcos-corners": "corners", "fcos-turned": "ellipse", "fcos-outlines": "outline"}.get(name)
+            rotated = {"fcos-corners": "corners", "fcos-turned": "ellipse", "fcos-turned-45": "ellipse",
+                       "fcos-outlines": "outline"}.get(name)
             assert applied.train.rotate == (0.5 if rotated else 0)
             assert not rotated or applied.train.rotated_boxes == rotated
         else:
@@ -56,10 +61,10 @@ def test_each_model_has_the_switches_that_its_name_says():
             assert applied.train.batch == (4 if half_the_photos else 8)
         # all that are compared start with boxes of one size
         assert applied.model.spread == profile.model.spread
-        assert applied.train.steps == profile.train.steps * (2 if full.endswith("-long") else 1)
-        # and a long one is the short one, trained for longer
-        short = params.apply(profile, models[name])
-        assert replace(applied, train=replace(applied.train, steps=profile.train.steps)) == short
+        assert applied.train.steps == profile.train.steps * (1 if name == full else 2)
+        # and a long one is the short one, trained for longer, with its network
+        assert replace(applied, train=replace(applied.train, steps=profile.train.steps), model=replace(
+            applied.model, fpn_channels=profile.model.fpn_channels, backbone=profile.model.backbone)) == short
 
 
 def test_the_pipelines_models_are_those_of_the_grid():
