@@ -145,7 +145,7 @@ def shape_metrics(samples, detections) -> dict:
     known = shapely.area(truths) > 0
     if known.any():
         true_rectangles = smallest_rectangles(truths[known])
-        values = {name: iou(truths[known], each[known], GRID) for name, each in outlines.items()} | {
-            name: iou(true_rectangles, each[known], GRID) for name, each in rectangles.items()}
+        values = {name: iou(truths[known], each[known]) for name, each in outlines.items()} | {
+            name: iou(true_rectangles, each[known]) for name, each in rectangles.items()}
         metrics["shape"] = {"objects": int(known.sum())} | {name: float(each.mean()) for name, each in values.items()}
     return metrics
