@@ -180,7 +180,7 @@ def ours(folder: Path) -> bool:
 
 
 def run(checkpoint, annotations: Path, out: Path, photos: Path | None = None, truth: Path | None = None,
-        least: float = 0.0, fills: bool = False, device: str = "cpu") -> tuple[Labelled, tuple | None]:
+        least: float = 0.0, fills: bool = False, device: str = "cpu") -> tuple[Labelled, dict | None]:
     """What the command does: the data set, with what was read and what is wrong, and `relabelled.told` of the truth.
 
     `out` is written at the end, whole. Raises ValueError for what no object can be read with, or from, and where `out`
@@ -208,13 +208,13 @@ def run(checkpoint, annotations: Path, out: Path, photos: Path | None = None, tr
         data.faults += [f"{each.sample.path}: {data.named(item)} keeps its upright box: {item.unsure}"
                         for each in data.photos for item in each.objects if item.unsure]
         write(folder, data, voc=annotations.suffix == ".txt")
-        told = relabelled.told(relabelled.quality(true)) if true else None
+        told = relabelled.told(relabelled.quality(true, data.classes)) if true else None
         if told:
             given = [checkpoint, annotations, "--truth", truth, "--least", least]
             given += (["--photos", photos] if photos else []) + ["--fills"] * fills
             files.write_json(folder / "truth.json", {
                 "command": shlex.join(map(str, ["python", "-m", "kaod.relabel", *given])), "commit": compare.commit(),
-                **{name: table.to_dict("index") for name, table in zip(("groups", "quarters"), told)}})
+                **{name: table.to_dict("index") for name, table in told.items()}})
     return data, told
 
 
@@ -255,7 +255,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     data, told = run(**vars(given))
-    for title, table in zip(("mean IoU with the truth", "by quarter of the score"), told or ()):
+    for title, table in zip(("mean IoU with the truth", "by class", "by quarter of the score"), (told or {}).values()):
         print(f"{title}\n{table.round(3).to_string()}\n")
     done = [item.unsure is None for each in data.photos for item in each.objects]
     print(f"{sum(done):,} of {len(done):,} objects in {len(data.photos):,} photos: {given.out}/")

@@ -74,13 +74,21 @@ Markdown("\n".join(f"- {reason}: {number:,}" for reason, number in reasons.most_
 # as wide: their angle means nothing. *Upright* ones are tilted by less than 10°. There, the upright box is hard to beat.
 
 # %%
-Markdown(charts.markdown(told[0].rename_axis("objects that are")) if told else "No outlines are known.")
+Markdown(charts.markdown(told["groups"].rename_axis("objects that are")) if told else "No outlines are known.")
+
+# %% [markdown]
+# By class: masks beside the box, the ellipse in it and the best hull; then rotated boxes beside the upright ones.
+
+# %%
+for shown in (["box", "ellipse", "mask", "bound"], ["upright", "rotated"]) if told else ():
+    told["classes"][shown].plot.bar(figsize=(8, 2.6), width=0.8, ylabel="mean IoU", xlabel="", rot=0).legend(
+        loc="upper left", bbox_to_anchor=(1, 1))
 
 # %% [markdown]
 # Does the score sort good from bad? The same by quarter of the score, the least sure first:
 
 # %%
-Markdown(charts.markdown(told[1].rename_axis("quarter")) if told else "No outlines are known.")
+Markdown(charts.markdown(told["quarters"].rename_axis("quarter")) if told else "No outlines are known.")
 
 # %% [markdown]
 # ## Where the files are

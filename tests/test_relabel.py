@@ -499,6 +499,7 @@ def test_a_perfect_reader_reaches_the_bound_and_the_groups_are_right(monkeypatch
         assert figures["mask"] == pytest.approx(figures["bound"], abs=1e-6)
         assert figures["rotated"] == pytest.approx(1, abs=1e-6) and figures["upright"] < 0.98
     assert told["groups"]["tilted"]["bound"] < 0.9 < told["groups"]["upright"]["bound"]
+    assert sum(each["objects"] for each in told["classes"].values()) == 3 and "by class" in said
     assert len(told["quarters"]) == 3 and told["command"].startswith("python -m kaod.relabel ")
 
     broken = files.read_json(truth)

@@ -35,11 +35,11 @@ def known(data: Labelled, path: Path) -> list[tuple[Object, shapely.Geometry]]:
     return found
 
 
-def quality(objects: list[tuple[Object, shapely.Geometry]]) -> pandas.DataFrame:
-    """A row for each object: its `group` (see `oriented`), its `score`, and two kinds of IoU: with the true outline of
-    the `mask`, the `ellipse` in the box, the `box`, and the outline's own hull, the `bound`; and with the outline's
-    smallest rectangle of the `rotated` box and the `upright` one."""
-    return pandas.DataFrame([compared(*each) for each in objects])
+def quality(objects: list[tuple[Object, shapely.Geometry]], classes: list[str]) -> pandas.DataFrame:
+    """A row for each object: its `class`, its `group` (see `oriented`), its `score`, and two kinds of IoU: with the
+    true outline of the `mask`, the `ellipse` in the box, the `box`, and the outline's own hull, the `bound`; and with
+    the outline's smallest rectangle of the `rotated` box and the `upright` one."""
+    return pandas.DataFrame([{"class": classes[found.label - 1]} | compared(found, area) for found, area in objects])
 
 
 def compared(found: Object, area: shapely.Geometry) -> dict:
@@ -57,10 +57,11 @@ def compared(found: Object, area: shapely.Geometry) -> dict:
             **{name: float(outlines.iou(rectangle, shape, outlines.GRID)) for name, shape in with_rectangle.items()}}
 
 
-def told(rows: pandas.DataFrame) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """Means by group, and by quarter of the score, the least sure first: does it sort good from bad?"""
-    figures = list(rows.columns[2:])
-    groups = pandas.concat([rows.assign(group="all"), rows]).groupby("group")
+def told(rows: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
+    """Means by group, by class, and by quarter of the score, the least sure first: does it sort good from bad?"""
+    figures = list(rows.columns[3:])
+    everything = pandas.concat([rows.assign(group="all"), rows])
+    sets = {"groups": everything.groupby("group"), "classes": rows.groupby("class")}
     quarter = pandas.qcut(rows["score"].rank(method="first"), min(4, len(rows)), labels=False) + 1
-    return (groups[figures].mean().assign(objects=groups.size()),
-            rows.groupby(quarter)[["score", "mask", "rotated"]].mean())
+    return {name: each[figures].mean().assign(objects=each.size()) for name, each in sets.items()} | {
+        "quarters": rows.groupby(quarter)[["score", "mask", "rotated"]].mean()}
