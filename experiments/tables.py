@@ -1,9 +1,9 @@
 """The grid's figures as data frames and as tables in Markdown.
 
 A *frame* has one row a figure of a run: model, seed, figure, value. Names of figures:
-AP-st, AP50-st              on a test set (st, rt, cr, tr); AP is COCO's, AP50 is AP at IoU .5
+AP-st, AP50-st, AP75-st     on a test set (st, rt, cr, tr); AP is COCO's, AP50 is AP at IoU .5
 AP50-turn+30, AP50-turn-15  with all photos turned by one angle, in degrees
-AP-after300, AP50-after300  on -st, measured on the way, after so many steps
+AP-after300, AP50-after300  on -st, measured on the way, after so many steps; AP75-after300, too, in newer runs
 box, ellipse, hull, bound   mean IoU with the true outline; bound is the best that a convex hull could reach
 mask-AP50-hull, mask-AP-hull, …     the same four as masks, classes aside
 rectangle, rectangle_box    mean IoU with the outline's smallest rectangle: the keypoints' own, and the upright box
@@ -31,7 +31,8 @@ def figures(run: dict) -> dict[str, float | None]:
     metrics = run["metrics"]
     st, found = metrics["st"], {"seconds_per_step": run.get("seconds_per_step")}
     for kind in ("st", *KINDS):
-        found |= {f"AP-{kind}": metrics[kind]["coco"]["AP"], f"AP50-{kind}": metrics[kind]["AP50"]}
+        of_coco = metrics[kind]["coco"]
+        found |= {f"AP-{kind}": of_coco["AP"], f"AP50-{kind}": metrics[kind]["AP50"], f"AP75-{kind}": of_coco["AP75"]}
     found |= {f"AP50-{turned(int(angle))}": each["AP50"] for angle, each in metrics.get("sweep", {}).items()}
     found |= {f"{name}-after{step}": value for step, each in run.get("learning", {}).items()
               for name, value in each.items()}

@@ -22,6 +22,7 @@ def test_a_run_is_the_same_measured_on_the_way_or_not(repository, monkeypatch):
         made.append((profile.runs / "grid" / "kaod-5" / "model.pt").read_bytes())
     found = files.read_json(profile.runs / "grid" / "kaod-5" / "run.json")
     assert made[0] == made[1] and list(found["learning"]) == ["0", "2", "4"]
+    assert all(each.keys() == {"AP", "AP50", "AP75"} for each in found["learning"].values())
     assert not list((repository / "scratch").rglob("*.json"))
 
 
