@@ -27,8 +27,8 @@ style()
 profile, _ = params.load(profile)
 models = grid.load()[1]
 found = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
-is_long = found["model"].str.endswith("-long")
-long, short = found[is_long], found[~is_long]  # 3,000 steps, and the pipeline's 1,500
+is_long, is_larger = found["model"].str.endswith("-long"), found["model"].str.contains("fpn128|resnet18")
+long, short = found[is_long], found[~is_long & ~is_larger]  # 3,000 steps, and the pipeline's 1,500
 main = short[short["model"].isin(["fcos", "fcos-turned", "head", "kaod-paper", "kaod"])]
 absent = [name for name in models if name not in set(found["model"])]
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
