@@ -4,6 +4,7 @@
 it goes on from its checkpoint in scratch/.
 `python -m experiments.grid evaluate MODEL SEED` → results/<profile>/grid/MODEL-SEED.json.
 `python -m experiments.grid table` → results/<profile>/grid.csv, the figures of all runs as one table (see `tables`).
+Each on the selected profile, or with `--profile NAME` on another.
 The pipeline's models are in it with the pipeline's seed: nothing is trained twice.
 """
 
@@ -27,13 +28,13 @@ from kaod.evaluation import ap, compare, evaluate
 from kaod.training import checkpoints, processes
 
 
-def load() -> tuple[params.Profile, dict[str, dict]]:
-    """The selected profile, and the models of experiments/grid.yaml: {name: what it changes}.
+def load(name: str | None = None) -> tuple[params.Profile, dict[str, dict]]:
+    """The profile `name` (None: the selected one), and the models of experiments/grid.yaml: {name: what it changes}.
 
     Raises ValueError that names the file and the key.
     """
     path = ROOT / "experiments" / "grid.yaml"
-    profile, _ = params.load()
+    profile, _ = params.load(name)
     try:
         return profile, params.overrides(yaml.safe_load(path.read_text())["models"], profile, f"{path}: models")
     except (yaml.YAMLError, KeyError, TypeError) as error:
@@ -119,18 +120,19 @@ def runs(profile: params.Profile) -> list[dict]:
 
 
 def main() -> None:
-    profile, models = load()
     parser = argparse.ArgumentParser(prog="python -m experiments.grid", description="The grid of experiments/.")
     parser.add_argument("action", choices=("train", "evaluate", "table"))
-    parser.add_argument("model", nargs="?", choices=models)
+    parser.add_argument("model", nargs="?")
     parser.add_argument("seed", nargs="?", type=int)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--profile", help="of params.yaml; else the selected one")
     given = parser.parse_args()
+    profile, models = load(given.profile)
     if given.action == "table":
         found = tables.frame(runs(profile), models)
         files.write_bytes(profile.results / "grid.csv", found.to_csv(index=False, lineterminator="\n").encode())
-    elif given.seed is None:
-        parser.error("expected a model and a seed")
+    elif given.model not in models or given.seed is None:
+        parser.error(f"expected a model, one of {', '.join(models)}, and a seed")
     elif given.action == "train":
         train_run(profile, given.model, models[given.model], given.seed, given.device)
     else:

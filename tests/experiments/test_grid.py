@@ -54,11 +54,11 @@ def test_each_model_has_the_switches_that_its_name_says():
             assert applied.model.head == "keypoints" and applied.train.rotate == 0
             of_the_paper = name in ("head", "kaod-paper", "kaod-paper-by-index", "all-locations", "paper")
             half_the_photos = name in ("kaod-both", "kaod-attached")
-            two_views = half_the_photos or name == "kaod-both-45"
+            two_views = half_the_photos or name in ("kaod-both-45", "kaod-no-kpl")
             assert applied.keypoints.labels == ("first" if of_the_paper else "both" if two_views else "turned")
-            assert applied.keypoints.kpl == (two_views or of_the_paper and name != "head")
+            assert applied.keypoints.kpl == (two_views and name != "kaod-no-kpl" or of_the_paper and name != "head")
             assert applied.keypoints.hm == (name not in ("kaod-paper-by-index", "kaod-attached"))
-            assert applied.keypoints.chance == (1 if applied.keypoints.kpl else 0.5)
+            assert applied.keypoints.chance == (1 if two_views or applied.keypoints.kpl else 0.5)
             assert applied.train.batch == (4 if half_the_photos else 8)
         # all that are compared start with boxes of one size
         assert applied.model.spread == profile.model.spread
@@ -87,7 +87,12 @@ def test_a_broken_grid_is_named(repository, monkeypatch):
 def test_every_run_of_the_pipeline_is_a_model_of_the_grid():
     runs = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]["cell"]["foreach"]
     profile, models = grid.load()
-    assert {each["model"] for each in runs.values()} == models.keys()
+    photos = yaml.safe_load((ROOT / "experiments" / "photos" / "dvc.yaml").read_text())["stages"]["run"]["matrix"]
+    assert {each["model"] for each in runs.values()} | {*photos["model"]} == models.keys()
+    for name in photos["set"]:  # where `kaod` has two views and the loss, so that they differ by it alone
+        others = grid.load(name)[0]
+        with_loss, without = (params.apply(others, models[each]).keypoints for each in ("kaod", "kaod-no-kpl"))
+        assert with_loss.kpl and replace(without, kpl=True) == with_loss
     assert all(name == f"{each['model']}-{each['seed']}" for name, each in runs.items())
     assert not {f"{own}-{profile.train.seed}" for own in params.load()[1]} & runs.keys()  # they are trained already
 
