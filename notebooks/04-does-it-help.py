@@ -22,7 +22,8 @@
 # | paper | kaod-paper as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
 # | kaod | labels turned back: every second photo turned, one view |
 # | kaod-both | two views with labels on both, and the keypoint loss; half the photos a step, so as many views as kaod |
-# | kaod-both-45 | the same with as many photos as kaod, so twice the views, and turns of up to 45° |
+# | kaod-no-kpl | two views with labels on both, of as many photos as kaod, and no keypoint loss |
+# | kaod-both-45 | kaod-both with as many photos as kaod, so twice the views, and turns of up to 45° |
 # | kaod-attached | kaod-both, compared index by index, with a hinge that keeps keypoints apart |
 # | kaod-k8, -k32, -k48 | kaod with other numbers of keypoints than 16 |
 # | kaod-15, -45, -90, -180 | kaod with turns of up to so many degrees in training, in place of 30 |
@@ -102,7 +103,7 @@ for name in runs["model"].unique():
     of_model = params.apply(profile, models[name])
     photos = of_model.train.steps * of_model.train.batch
     seconds = runs[(runs["model"] == name) & (runs["figure"] == "seconds_per_step")]["value"].mean()
-    spent[name] = {"photos": photos, "views": photos * (2 if of_model.keypoints.kpl else 1),
+    spent[name] = {"photos": photos, "views": photos * (1 + (of_model.keypoints.kpl or of_model.keypoints.labels == "both")),
                    "minutes": seconds * of_model.train.steps / 60}
 Markdown(markdown(pd.DataFrame.from_dict(spent, orient="index"), digits=0))
 

@@ -88,7 +88,7 @@ def test_every_run_of_the_pipeline_is_a_model_of_the_grid():
     runs = yaml.safe_load((ROOT / "experiments" / "dvc.yaml").read_text())["stages"]["cell"]["foreach"]
     profile, models = grid.load()
     photos = yaml.safe_load((ROOT / "experiments" / "photos" / "dvc.yaml").read_text())["stages"]["run"]["matrix"]
-    assert {each["model"] for each in runs.values()} | {*photos["model"]} == models.keys()
+    assert {each["model"] for each in runs.values()} == models.keys() >= {*photos["model"]}
     for name in photos["set"]:  # where `kaod` has two views and the loss, so that they differ by it alone
         others = grid.load(name)[0]
         with_loss, without = (params.apply(others, models[each]).keypoints for each in ("kaod", "kaod-no-kpl"))
