@@ -8,6 +8,7 @@ box, ellipse, hull, bound   mean IoU with the true outline; bound is the best th
 mask-AP50-hull, mask-AP-hull, …     the same four as masks, classes aside
 rectangle, rectangle_box    mean IoU with the outline's smallest rectangle: the keypoints' own, and the upright box
 rectangle-tilted, rectangle_box-tilted      the same of objects that are long and tilted: `kaod.evaluation.oriented`
+oriented-AP50, oriented-AP50_box, …         AP of rotated boxes, as the DOTA devkit counts it: the same two
 turn30, turn-distance30, turn-hull30, turn-hull_unturned30    with photos turned by 30°: `kaod.evaluation.turning`
 spread, overhang, seconds_per_step
 """
@@ -37,8 +38,10 @@ def figures(run: dict) -> dict[str, float | None]:
     found |= {f"{name}-after{step}": value for step, each in run.get("learning", {}).items()
               for name, value in each.items()}
     found |= {name: value for name, value in (st["shape"] or {}).items() if name != "objects"}
-    for name, guess in (("rectangle", "rotated"), ("rectangle_box", "box")):
-        found[f"{name}-tilted"] = ((st.get("oriented") or {}).get(guess) or {}).get("IoU", {}).get("tilted")
+    for end, guess in (("", "rotated"), ("_box", "box")):
+        oriented = (st.get("oriented") or {}).get(guess) or {}
+        found[f"rectangle{end}-tilted"] = oriented.get("IoU", {}).get("tilted")
+        found |= {f"oriented-{name}{end}": oriented.get(name) for name in ("AP", "AP50")}
     for outline, each in (st["masks"] or {}).items():
         found |= {f"mask-AP-{outline}": each["AP"], f"mask-AP50-{outline}": each["AP50"]}
     turned30 = ((st.get("turning") or {}).get("30") or {}).get("model", {})

@@ -35,10 +35,11 @@
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run
+photos = ["class5", "dsb_nuclei", "hituav_cars"]  # others, of real photos
 
 # %%
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from experiments import charts, grid, tables
 from kaod import params
@@ -149,6 +150,32 @@ Markdown(tables.table(long, AP, "fcos-turned-long"))
 small = long[long["model"].isin(["fcos-long", "fcos-turned-long", "kaod-45-long"]) & (long["seed"] == 0)]
 Markdown(tables.table(pd.concat([small, larger[larger["seed"] == 0]]), AP | {
     "AP50-turn-30": "AP50, all by −30°", "AP50-turn+30": "by 30°", "hull": "hull", "rectangle": "rotated box"}))
+
+# %% [markdown]
+# ## On real photos
+#
+# The profile of each set in params.yaml says what it is. Its `kaod` has two views of each photo, with labels on both,
+# the keypoint loss, and turns of up to 90°; `kaod-no-kpl` is the same without the loss. All see the same photos, so
+# those with two views compute twice as much. `dvc repro experiments/photos/dvc.yaml` makes these runs. The first table
+# of a set has the figures: AP as it is and turned, the mask, its ellipse, and rotated boxes, with oriented AP50 as the
+# DOTA devkit counts it. The second has the differences to `fcos-turned`, seed by seed.
+
+# %%
+columns = {"AP-st": "AP -st", "AP-rt": "AP -rt", "AP50-turn-30": "AP50, all by −30°", "AP50-turn+30": "by 30°"}
+shapes = {"hull": "hull", "ellipse": "ellipse", "rectangle": "rotated box", "rectangle_box": "upright box",
+          "oriented-AP50": "oriented AP50", "oriented-AP50_box": "upright boxes' AP50"}
+for name in photos:
+    of_set = tables.load(params.load(name)[0])
+    display(Markdown(f"**{name}**\n\n{tables.table(of_set, columns | shapes)}"),
+            Markdown(tables.table(of_set, columns, "fcos-turned")))
+
+# %% [markdown]
+# What the keypoint loss adds there, to two views with labels on both: `kaod` minus `kaod-no-kpl`.
+
+# %%
+for name in photos:
+    of_set = tables.load(params.load(name)[0])
+    display(Markdown(f"**{name}**\n\n{tables.table(of_set, columns | shapes, 'kaod-no-kpl', {'kaod': 'kaod'})}"))
 
 # %% [markdown]
 # ## Turned by any angle
