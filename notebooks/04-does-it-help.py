@@ -25,6 +25,8 @@
 # | kaod-no-kpl | two views with labels on both, of as many photos as kaod, and no keypoint loss |
 # | kaod-both-45 | kaod-both with as many photos as kaod, so twice the views, and turns of up to 45° |
 # | kaod-attached | kaod-both, compared index by index, with a hinge that keeps keypoints apart |
+# | kaod-attached-45-long | the same with as many photos as kaod, turns of up to 45°, twice as many steps |
+# | kaod-attached-45-beta1-long | ... and a third of the keypoint loss's weight |
 # | kaod-k8, -k32, -k48 | kaod with other numbers of keypoints than 16 |
 # | kaod-15, -45, -90, -180 | kaod with turns of up to so many degrees in training, in place of 30 |
 # | fcos-long, kaod-long, … | the models of these names, trained for twice as many steps |

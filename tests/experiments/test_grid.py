@@ -40,7 +40,8 @@ def test_each_model_has_the_switches_that_its_name_says():
     network = {"fpn128": {"fpn_channels": 128}, "resnet18": {"backbone": "resnet18"}}  # as its name ends
     both = models["kaod-both-45"]["keypoints"]
     unrun = {"fcos-turned-45": {"keypoints": {"angle": 45}, **models["fcos-turned"]},  # as they would be, not long
-             "kaod-attached-45": {"keypoints": both | {"hm": False, "separation": 1}}}
+             "kaod-attached-45": {"keypoints": both | {"hm": False, "separation": 1}},
+             "kaod-attached-45-beta1": {"keypoints": both | {"hm": False, "separation": 1, "beta": 1}}}
     for full, overrides in models.items():
         applied, end = params.apply(profile, overrides), full.rsplit("-", 1)[-1]
         name = full.removesuffix(f"-{end}") if end in ("long", *network) else full
@@ -57,11 +58,11 @@ def test_each_model_has_the_switches_that_its_name_says():
             assert applied.model.head == "keypoints" and applied.train.rotate == 0
             of_the_paper = name in ("head", "kaod-paper", "kaod-paper-by-index", "all-locations", "paper")
             half_the_photos = name in ("kaod-both", "kaod-attached")
-            two_views = half_the_photos or name in ("kaod-both-45", "kaod-attached-45", "kaod-no-kpl")
+            attached = name.startswith("kaod-attached")
+            two_views = half_the_photos or attached or name in ("kaod-both-45", "kaod-no-kpl")
             assert applied.keypoints.labels == ("first" if of_the_paper else "both" if two_views else "turned")
             assert applied.keypoints.kpl == (two_views and name != "kaod-no-kpl" or of_the_paper and name != "head")
-            assert applied.keypoints.hm == (
-                name not in ("kaod-paper-by-index", "kaod-attached", "kaod-attached-45"))
+            assert applied.keypoints.hm == (name != "kaod-paper-by-index" and not attached)
             assert applied.keypoints.chance == (1 if two_views or applied.keypoints.kpl else 0.5)
             assert applied.train.batch == (4 if half_the_photos else 8)
         # all that are compared start with boxes of one size
