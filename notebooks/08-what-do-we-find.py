@@ -115,8 +115,8 @@ figure = charts.spreads(found, even)
 # %% [markdown]
 # **Do they turn with the object?** The paper does not measure it. [02-results](02-results.ipynb) explains the figures
 # below and sets them beside keypoints that do not turn. Keypoints that turn have a turn of 30° and a distance of 0. The
-# hulls of keypoints that do not turn may agree better when they are not turned back. `kaod-attached` was made to turn:
-# its keypoints are compared by index, and a hinge keeps them apart.
+# hulls of keypoints that do not turn may agree better when they are not turned back. `kaod-attached-45-long` was made
+# to turn: its keypoints are compared by index, and a hinge keeps them apart.
 
 # %%
 turns = {"turn30": "turn found, of 30°", "turn-distance30": "distance after turning back",
