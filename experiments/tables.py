@@ -66,6 +66,16 @@ def load(profile: params.Profile) -> pd.DataFrame:
     return pd.read_csv(path, dtype="str").astype(COLUMNS)  # read_csv's own floats may be off by the last bit
 
 
+def split(frame: pd.DataFrame, profile: params.Profile, models: dict[str, dict]) -> list[pd.DataFrame]:
+    """The frame in three: models as small and as briefly trained as the profile's, those trained for longer, and those
+    of another network."""
+    applied = {name: params.apply(profile, changes) for name, changes in models.items()}
+    network, steps = (profile.model.backbone, profile.model.fpn_channels), profile.train.steps
+    part = {name: 2 if (each.model.backbone, each.model.fpn_channels) != network else int(each.train.steps > steps)
+            for name, each in applied.items()}
+    return [frame[frame["model"].map(part) == number] for number in range(3)]
+
+
 def means(frame: pd.DataFrame) -> pd.DataFrame:
     """By model and figure: mean, half (of its 95 % interval by Student's t, NaN for one seed) and seeds.
 

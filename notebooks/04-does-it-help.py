@@ -52,8 +52,7 @@ profile, _ = params.load(profile)
 models = grid.load()[1]
 runs = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
 AP = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt", "tr") for metric in ("AP50", "AP")}
-is_long, is_larger = runs["model"].str.endswith("-long"), runs["model"].str.contains("fpn128|resnet18")
-long, larger, short = runs[is_long], runs[is_larger], runs[~is_long & ~is_larger]
+short, long, larger = tables.split(runs, profile, models)  # 1,500 steps, 3,000, and 3,000 of another network
 absent = [name for name in models if name not in set(runs["model"])]
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
 Markdown(said if absent else "All models have run.")

@@ -27,8 +27,7 @@ style()
 profile, _ = params.load(profile)
 models = grid.load()[1]
 found = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
-is_long, is_larger = found["model"].str.endswith("-long"), found["model"].str.contains("fpn128|resnet18")
-long, short = found[is_long], found[~is_long & ~is_larger]  # 3,000 steps, and the pipeline's 1,500
+short, long, _ = tables.split(found, profile, models)  # the pipeline's 1,500 steps, and 3,000
 main = short[short["model"].isin(["fcos", "fcos-turned", "head", "kaod-paper", "kaod"])]
 absent = [name for name in models if name not in set(found["model"])]
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
@@ -89,8 +88,7 @@ Markdown(tables.table(on_the_way, after))
 # The same of trainings of twice as many steps:
 
 # %%
-longest = {model: params.apply(profile, models[model]).train.steps for model in models if model.endswith("-long")}
-steps = max(longest.values())
+steps = max(params.apply(profile, each).train.steps for each in models.values())
 figure = charts.curves(long.replace({"figure": {"AP-st": f"AP-after{steps}"}}), "AP-after", xlabel="steps",
                        ylabel="AP -st", title="AP over the long trainings")
 

@@ -139,3 +139,13 @@ def test_each_claim_has_a_row_and_missing_runs_are_said_to_be_missing():
         "| words | kaod-paper | fcos | +0.020 ± 0.025 | open |", "| the paper's | paper | fcos | -0.100 | one seed |",
         "| far | paper | gone | – | not run |"]
     assert tables.verdicts(NOTHING, claims).count("not run") == 3
+
+
+def test_models_are_split_by_steps_and_network_as_their_names_say():
+    profile, models = grid.load("shapes")
+    runs = tables.frame(RUNS, models)
+    parts = tables.split(runs, profile, models)
+    assert sum(map(len, parts)) == len(runs) and all(len(part) == 0 for part in tables.split(NOTHING, profile, models))
+    for names, end in zip((set(part["model"]) for part in parts), ("", "-long", ("fpn128", "resnet18"))):
+        assert names and all(name.endswith(end) for name in names)
+    assert not any(name.endswith(("-long", "fpn128", "resnet18")) for name in set(parts[0]["model"]))
