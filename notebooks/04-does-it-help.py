@@ -37,7 +37,7 @@
 
 # %% tags=["parameters"]
 profile = "shapes"  # a section of params.yaml whose grid was run
-photos = ["class5", "dsb_nuclei", "hituav_cars"]  # others, of real photos
+sets = ["class5", "dsb_nuclei", "hituav_cars"]  # others, of real photos
 
 # %%
 import pandas as pd
@@ -165,7 +165,7 @@ Markdown(tables.table(pd.concat([small, larger[larger["seed"] == 0]]), AP | {
 columns = {"AP-st": "AP -st", "AP-rt": "AP -rt", "AP50-turn-30": "AP50, all by −30°", "AP50-turn+30": "by 30°"}
 shapes = {"hull": "hull", "ellipse": "ellipse", "rectangle": "rotated box", "rectangle_box": "upright box",
           "oriented-AP50": "oriented AP50", "oriented-AP50_box": "upright boxes' AP50"}
-for name in photos:
+for name in sets:
     of_set = tables.load(params.load(name)[0])
     display(Markdown(f"**{name}**\n\n{tables.table(of_set, columns | shapes)}"),
             Markdown(tables.table(of_set, columns, "fcos-turned")))
@@ -174,7 +174,7 @@ for name in photos:
 # What the keypoint loss adds there, to two views with labels on both: `kaod` minus `kaod-no-kpl`.
 
 # %%
-for name in photos:
+for name in sets:
     of_set = tables.load(params.load(name)[0])
     display(Markdown(f"**{name}**\n\n{tables.table(of_set, columns | shapes, 'kaod-no-kpl', {'kaod': 'kaod'})}"))
 
