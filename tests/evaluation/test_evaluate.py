@@ -55,16 +55,17 @@ TRAINING = ("train2017", "train", "VOC2007/trainval")
 
 def real_sets():
     """(folder, set, kind, photos): each set whole as it is and, slow, rotated; a part of each test set in all kinds and
-    at some angles. -cr and -tr are -rt's map without its turn, and an angle is like another."""
+    at some angles. -cr and -tr are -rt's map without its turn, and an angle is like another. A part of the nuclei has
+    hundreds already, so whole they are slow."""
     for folder, name in SETS:
         kinds = {"st": [], "rt": [pytest.mark.slow]}
         if name not in TRAINING:
             kinds |= dict.fromkeys(("cr", "tr", "turn-45", "turn+15", "turn+90"), [])
             kinds |= {"rt-ellipse": []} if folder == "VOCdevkit" else {}
         for kind, marks in kinds.items():
-            marks = marks or [pytest.mark.slow] * (name in ("train2017", "train"))
-            yield pytest.param(folder, name, kind, None if kind in ("st", "rt") else PART, marks=marks,
-                               id=f"{folder}-{name}-{kind}")
+            whole = kind in ("st", "rt")
+            marks = marks or [pytest.mark.slow] * (name in ("train2017", "train") or whole and folder == "nuclei")
+            yield pytest.param(folder, name, kind, None if whole else PART, marks=marks, id=f"{folder}-{name}-{kind}")
 
 
 @pytest.mark.parametrize("folder, name, kind, photos", list(real_sets()))
