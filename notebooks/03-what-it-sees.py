@@ -62,5 +62,5 @@ charts.save(figure, profile.results / f"{picture}.png")
 # ![Two drawn photos, as they are and turned: kaod-long, kaod-both-45-long and kaod-attached-45-long](../results/shapes/attached.png)
 #
 # The points of `kaod-both-45-long` lie on the outlines. The colours of `kaod-attached-45-long` turn with the object:
-# where photos turn by 30°, the turn that fits its keypoints best is 25°. It pays for that with AP: 0.575, where
+# where photos turn by 30°, the turn that fits its keypoints best is 25°. It pays for that with AP: 0.565, where
 # `kaod-long` has 0.667. [08](08-what-do-we-find.ipynb) has more figures.
