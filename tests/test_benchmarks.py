@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 import readme
 import torch
+from conftest import built
 
-from kaod import ROOT
-from kaod.data import files
+from kaod import ROOT, params
+from kaod.data import datasets, files
+from kaod.training import checkpoints
 
 
 @pytest.fixture
@@ -84,3 +86,23 @@ def test_the_pages_have_the_benchmarks_table(benchmark):
     found = list((ROOT / "results" / "benchmarks").glob("train_step-*.json"))
     assert found and all(benchmark.table(files.read_json(path)) == readme.table("docs/results.md", "table: step")
                          for path in found)
+
+
+def test_predict_is_timed_beside_torchvision(monkeypatch, repository, drawn, tiny):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import predict
+
+    samples, classes = drawn
+    dataset = datasets.DataSet(classes, list(range(1, len(classes) + 1)), samples)
+    profile = params.load()[0]
+    for name in ("kaod", "fcos"):
+        detector, applied = built(*tiny, name, len(classes), 8)
+        files.write_bytes(profile.runs / name / "model.pt", checkpoints.to_bytes(detector, applied, dataset, 8))
+    for name, value in {"ROOT": repository, "BATCH": 3, "ROUNDS": 2}.items():
+        monkeypatch.setattr(predict, name, value)
+    monkeypatch.setattr(predict.evaluate, "test_set", lambda profile, kind: dataset)
+    predict.main()
+    found = files.read_json(repository / "results" / "benchmarks" / "predict.json")
+    speeds = found["photos_per_second"]
+    assert found["photos"] == 8 and speeds.keys() == {"kaod", "torchvision"} and min(speeds.values()) > 0
+    assert found["ratio"] > 0 and found["command"] == "python benchmarks/predict.py"

@@ -75,15 +75,22 @@ def test_the_results_table_is_the_metrics():
     assert all(each["st"]["AP50"] >= 0.5 for each in details.values())
 
 
-GRID = {**{f"AP -{kind}": f"AP-{kind}" for kind in ("st", "rt", "cr", "tr")}, "AP50, by −30°": "AP50-turn-30",
-        "by 30°": "AP50-turn+30", "hull's IoU": "hull", "rotated box's IoU": "rectangle"}
+AP = {f"AP -{kind}": f"AP-{kind}" for kind in ("st", "rt", "cr", "tr")}
+TURNED = {"AP50, by −30°": "AP50-turn-30", "by 30°": "AP50-turn+30"}
+GRID = AP | TURNED | {"hull's IoU": "hull", "rotated box's IoU": "rectangle"}
+PHOTOS = {"AP -st": "AP-st", "AP -rt": "AP-rt"} | TURNED | {
+    "mask": "hull", "ellipse": "ellipse", "rotated box": "rectangle", "upright box": "rectangle_box",
+    "oriented AP50": "oriented-AP50", "upright boxes'": "oriented-AP50_box"}
 
 
-def test_the_grids_table_is_its_runs():
+@pytest.mark.parametrize("table, columns", [("shapes", GRID), ("class5", PHOTOS), ("dsb_nuclei", PHOTOS),
+                                            ("hituav_cars", PHOTOS)])
+def test_the_grids_tables_are_its_runs(table, columns):
     """Means over the seeds, with 95 % intervals by Student's t; every model is in it."""
-    columns, long = GRID, pd.read_csv(RESULTS / "grid.csv").set_index(["model", "figure"])["value"]
+    path = ROOT / "results" / table / "grid.csv"
+    long = pd.read_csv(path).set_index(["model", "figure"])["value"]
     heads, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")]
-                       for line in readme.table("docs/results.md", "table: grid").splitlines())
+                       for line in readme.table("docs/results.md", f"table: {table}").splitlines())
     assert heads[2:] == list(columns)
     assert {row[0] for row in rows} == set(long.index.get_level_values("model"))
     for model, seeds, *cells in rows:
