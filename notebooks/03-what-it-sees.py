@@ -59,7 +59,7 @@ charts.save(figure, profile.results / f"{picture}.png")
 # `kaod-attached-45-long` compares them index by index, and a hinge keeps them apart. This picture is of the drawn shapes;
 # `dvc repro experiments/dvc.yaml:attached` makes it, by this notebook.
 #
-# ![Two drawn photos, as they are and turned: kaod-long, kaod-both-45-long and kaod-attached-45-long](../results/shapes/attached.png)
+# ![Two drawn photos, as they are and turned: kaod-both-45-long and kaod-attached-45-long](../results/shapes/attached.png)
 #
 # The points of `kaod-both-45-long` lie on the outlines. The colours of `kaod-attached-45-long` turn with the object:
 # where photos turn by 30°, the turn that fits its keypoints best is 25°. It pays for that with AP: 0.565, where
