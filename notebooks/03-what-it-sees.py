@@ -54,13 +54,12 @@ charts.save(figure, profile.results / f"{picture}.png")
 # %% [markdown]
 # ## Keypoints that stay on their part
 #
-# The colours above keep to their side of the photo. Two models of the experiments were asked for more: both views have
-# labels, turns go up to 45°, and the keypoint loss compares the views. `kaod-both-45-long` matches the keypoints.
-# `kaod-attached-45-long` compares them index by index, and a hinge keeps them apart. This picture is of the drawn shapes;
-# `dvc repro experiments/dvc.yaml:attached` makes it, by this notebook.
+# The colours above keep to their side of the photo. A model of the experiments was asked for more. For
+# `kaod-attached-45-long` both views have labels, turns go up to 45°, and the keypoint loss compares the views index by
+# index, while a hinge keeps keypoints apart. This picture is of the drawn shapes; `dvc repro
+# experiments/dvc.yaml:attached` makes it, by this notebook.
 #
-# ![Two drawn photos, as they are and turned: kaod-both-45-long and kaod-attached-45-long](../results/shapes/attached.png)
+# ![Two drawn photos, as they are and turned, and what kaod-attached-45-long sees in them](../results/shapes/attached.png)
 #
-# The points of `kaod-both-45-long` lie on the outlines. The colours of `kaod-attached-45-long` turn with the object:
-# where photos turn by 30°, the turn that fits its keypoints best is 25°. It pays for that with AP: 0.565, where
-# `kaod-long` has 0.667. [08](08-what-do-we-find.ipynb) has more figures.
+# The colours turn with the object: where photos turn by 30°, the turn that fits its keypoints best is 25°. It pays for
+# that with AP: 0.565, where `kaod-long` has 0.667. [08](08-what-do-we-find.ipynb) has more figures.

@@ -157,10 +157,11 @@ Markdown(tables.table(pd.concat([small, larger[larger["seed"] == 0]]), AP | {
 # ## On real photos
 #
 # The profile of each set in params.yaml says what it is. Its `kaod` has two views of each photo, with labels on both,
-# the keypoint loss, and turns of up to 90°. `kaod-no-kpl` is the same without the loss, `kaod-one-view` has one view, of
-# which every second is turned, at the price of FCOS. All see the same photos, so those with two views compute twice as
-# much. `dvc repro experiments/photos/dvc.yaml` makes these runs. The first table of a set has the figures: AP as it is and turned, the mask, its ellipse, and rotated boxes, with oriented AP50 as the
-# DOTA devkit counts it. The second has the differences to `fcos-turned`, seed by seed.
+# the keypoint loss, and turns of up to 90°. `kaod-no-kpl` is the same without the loss, `kaod-one-view` has one view,
+# of which every second is turned, at the price of FCOS. All see the same photos, so those with two views compute twice
+# as much. `dvc repro experiments/photos/dvc.yaml` makes these runs. The first table of a set has the figures: AP as it
+# is and turned, the mask, its ellipse, and rotated boxes, with oriented AP50 as the DOTA devkit counts it. The second
+# has the differences to `fcos-turned`, seed by seed.
 
 # %%
 columns = {"AP-st": "AP -st", "AP-rt": "AP -rt", "AP50-turn-30": "AP50, all by −30°", "AP50-turn+30": "by 30°"}
