@@ -39,9 +39,11 @@ def test_each_model_has_the_switches_that_its_name_says():
     profile, models = grid.load()
     network = {"fpn128": {"fpn_channels": 128}, "resnet18": {"backbone": "resnet18"}}  # as its name ends
     both = models["kaod-both-45"]["keypoints"]
-    unrun = {"fcos-turned-45": {"keypoints": {"angle": 45}, **models["fcos-turned"]},  # as they would be, not long
-             "kaod-attached-45": {"keypoints": both | {"hm": False, "separation": 1}},
-             "kaod-attached-45-beta1": {"keypoints": both | {"hm": False, "separation": 1, "beta": 1}}}
+    turned = models["fcos-turned"]
+    unrun = {"fcos-turned-45": {"keypoints": {"angle": 45}, **turned},  # as they would be, not long
+             "fcos-corners": turned | {"train": {"rotate": 0.5, "rotated_boxes": "corners"}},
+             "fcos-outlines": turned | {"train": {"rotate": 0.5, "rotated_boxes": "outline"}},
+             "kaod-attached-45": {"keypoints": both | {"hm": False, "separation": 1}}}
     for full, overrides in models.items():
         applied, end = params.apply(profile, overrides), full.rsplit("-", 1)[-1]
         name = full.removesuffix(f"-{end}") if end in ("long", *network) else full
