@@ -166,8 +166,8 @@ Markdown(tables.table(pd.concat([small, larger[larger["seed"] == 0]]), AP | {
 columns = {"AP-st": "AP -st", "AP-rt": "AP -rt", "AP50-turn-30": "AP50, all by −30°", "AP50-turn+30": "by 30°"}
 shapes = {"hull": "hull", "ellipse": "ellipse", "rectangle": "rotated box", "rectangle_box": "upright box",
           "oriented-AP50": "oriented AP50", "oriented-AP50_box": "upright boxes' AP50"}
-for name in sets:
-    of_set = tables.load(params.load(name)[0])
+real = {name: tables.load(params.load(name)[0]) for name in sets}
+for name, of_set in real.items():
     display(Markdown(f"**{name}**\n\n{tables.table(of_set, columns | shapes)}"),
             Markdown(tables.table(of_set, columns, "fcos-turned")))
 
@@ -175,8 +175,7 @@ for name in sets:
 # What the keypoint loss adds there, to two views with labels on both: `kaod` minus `kaod-no-kpl`.
 
 # %%
-for name in sets:
-    of_set = tables.load(params.load(name)[0])
+for name, of_set in real.items():
     display(Markdown(f"**{name}**\n\n{tables.table(of_set, columns | shapes, 'kaod-no-kpl', {'kaod': 'kaod'})}"))
 
 # %% [markdown]
