@@ -78,7 +78,8 @@ def warp_image(image, T: torch.Tensor, size: tuple[int, int]):
     extra = [max(0, new - old) for new, old in zip(size, image.size)]
     plane = torch.nn.functional.pad(pixels, (0, extra[0], 0, extra[1]))
     warped = warp_images(plane, T[None], torch.tensor([image.size]), "reflect", torch.tensor([size]))[0]
-    return to_pil_image(warped[:, :size[1], :size[0]].round().clamp(0, 255).byte())
+    # at 30 or 45° many values are halves but for the last digits, which differ from processor to processor
+    return to_pil_image(warped[:, :size[1], :size[0]].round(decimals=6).round().clamp(0, 255).byte())
 
 
 def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int], min_area: float,
@@ -92,7 +93,7 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
         return sample
 
     def move(points):
-        return transform(T, torch.from_numpy(np.asarray(points, np.float64))).numpy()
+        return transform(T, torch.from_numpy(np.asarray(points, np.float64))).round(decimals=9).numpy()
 
     source = torch.from_numpy(sample.boxes.astype(np.float64))
     corner = transform(T, corners(source))
@@ -145,6 +146,7 @@ def write(profile: params.Profile, kind: str, warped: Path) -> None:
         for index, sample in enumerate(tqdm(dataset.samples[:count], f"{name}, {NAMES.get(kind, kind)}", disable=None)):
             rng = np.random.default_rng([settings.seed, index])
             T, size = draw_map(shape, sample.size, rng, settings)
+            T = T.round(decimals=12)  # as in `warp_image`
             moved = warp_sample(sample, T, size, settings.min_area, kind == "rt-ellipse")
             samples.append(replace(moved, path=photos / f"{len(samples) + 1:06}-{Path(sample.path).stem}.jpg"))
             maps[str(sample.id)] = T.tolist()
