@@ -76,6 +76,12 @@ def split(frame: pd.DataFrame, profile: params.Profile, models: dict[str, dict])
     return [frame[frame["model"].map(part) == number] for number in range(3)]
 
 
+def not_run(frame: pd.DataFrame, profile: params.Profile, models: dict[str, dict]) -> list[str]:
+    """The models without a run here. One with the very settings of a model that has run counts as run."""
+    applied, ran = {name: params.apply(profile, changes) for name, changes in models.items()}, {*frame["model"]}
+    return [name for name, each in applied.items() if each not in [applied[other] for other in ran & applied.keys()]]
+
+
 def means(frame: pd.DataFrame) -> pd.DataFrame:
     """By model and figure: mean, half (of its 95 % interval by Student's t, NaN for one seed) and seeds.
 

@@ -4,8 +4,8 @@
 # The pipeline trains each of its models once. One run does not tell a difference from noise, and FCOS alone is too weak
 # a rival. Someone who wants robustness to turning can train FCOS on turned copies. So this notebook compares a grid of
 # models, the main ones with several seeds, which `dvc repro experiments/dvc.yaml` makes. All of them have the settings
-# and, for each seed, the photos of the pipeline's models. They train for as many steps, or for twice as many: those are
-# called *long*.
+# and, for each seed, the photos of the pipeline's models. They train for as many steps, or for twice as many, 3,000:
+# those are called *long*. Some train for 6,000.
 #
 # | model | what it is |
 # |---|---|
@@ -17,19 +17,21 @@
 # | fcos-outlines-long | the same with the true boxes, from the outlines: the bound of what labels could give FCOS |
 # | head | the keypoint head alone: labels on the photo, no keypoint loss |
 # | kaod-paper | the paper's method: two views, labels on the first, keypoint loss with Hungarian matching |
-# | kaod-paper-by-index | the same without matching: keypoints compared index by index |
-# | all-locations | kaod-paper with the loss over all locations, the background too |
-# | paper | kaod-paper as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
+# | kaod-paper-by-index-long | the same without matching: keypoints compared index by index |
+# | all-locations-long | kaod-paper with the loss over all locations, the background too |
+# | paper-long | kaod-paper as the paper writes it: a sum over all locations, in pixels, and −ln IoU for the boxes |
 # | kaod | labels turned back: every second photo turned, one view |
 # | kaod-both | two views with labels on both, and the keypoint loss; half the photos a step, so as many views as kaod |
 # | kaod-no-kpl | two views with labels on both, of as many photos as kaod, and no keypoint loss |
 # | kaod-one-view | on real photos: labels turned back, every second photo turned, one view, no keypoint loss |
 # | kaod-both-45 | kaod-both with as many photos as kaod, so twice the views, and turns of up to 45° |
+# | kaod-no-kpl-45-long | kaod-both-45 without the keypoint loss, trained for twice as many steps |
 # | kaod-attached | kaod-both, compared index by index, with a hinge that keeps keypoints apart |
 # | kaod-attached-45-long | the same with as many photos as kaod, turns of up to 45°, twice as many steps |
-# | kaod-k8, -k32, -k48 | kaod with other numbers of keypoints than 16 |
-# | kaod-15, -45, -90, -180 | kaod with turns of up to so many degrees in training, in place of 30 |
+# | kaod-k8-long, -k32-long, -k48-long | kaod with other numbers of keypoints than 16 |
+# | kaod-15-long, -45-, -90-, -180-long | kaod with turns of up to so many degrees in training, in place of 30 |
 # | fcos-long, kaod-long, … | the models of these names, trained for twice as many steps |
+# | fcos-turned-45-6000, kaod-45-6000, kaod-both-45-6000 | turns of up to 45°, four times as many steps |
 # | fcos-fpn128, kaod-45-fpn128, … | trained as long, with 128 channels after the backbone in place of 64 |
 # | kaod-45-resnet18 | trained as long, with resnet18 as the backbone |
 #
@@ -52,8 +54,8 @@ profile, _ = params.load(profile)
 models = grid.load()[1]
 runs = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
 AP = {f"{metric}-{kind}": f"{metric} -{kind}" for kind in ("st", "cr", "rt", "tr") for metric in ("AP50", "AP")}
-short, long, larger = tables.split(runs, profile, models)  # 1,500 steps, 3,000, and 3,000 of another network
-absent = [name for name in models if name not in {*runs["model"], "kaod-one-view"}]  # that is kaod here
+short, long, larger = tables.split(runs, profile, models)  # 1,500 steps, more, and more of another network
+absent = tables.not_run(runs, profile, models)
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
 Markdown(said if absent else "All models have run.")
 

@@ -56,4 +56,5 @@ sliders.panel(models, photos, photo, angle)
 # - Move an object half out of the frame.
 # - Compare `kaod` with `kaod-paper`, the same network trained as the paper trains it.
 # - Choose a model with 8 or with 32 keypoints. In the repository's folder `dvc repro
-#   experiments/dvc.yaml:cell@kaod-k8-0` trains one with 8 and `…:cell@kaod-k32-0` one with 32, in ten minutes each.
+#   experiments/dvc.yaml:cell@kaod-k8-long-0` trains one with 8 and `…:cell@kaod-k32-long-0` one with 32, in five to
+#   twenty minutes each.

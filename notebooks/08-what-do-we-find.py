@@ -27,9 +27,10 @@ style()
 profile, _ = params.load(profile)
 models = grid.load()[1]
 found = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
-short, long, _ = tables.split(found, profile, models)  # the pipeline's 1,500 steps, and 3,000
-main = short[short["model"].isin(["fcos", "fcos-turned", "head", "kaod-paper", "kaod"])]
-absent = [name for name in models if name not in {*found["model"], "kaod-one-view"}]  # that is kaod here
+short, long, _ = tables.split(found, profile, models)  # the pipeline's 1,500 steps, and more
+names = ["fcos", "fcos-turned", "head", "kaod-paper", "kaod"]
+main, main_long = short[short["model"].isin(names)], long[long["model"].isin([f"{name}-long" for name in names])]
+absent = tables.not_run(found, profile, models)
 said = f"Not run yet: {', '.join(absent)}. `dvc repro experiments/dvc.yaml` runs them."
 Markdown(said if absent else "All models have run.")
 
@@ -58,11 +59,11 @@ times = pd.Series({words: ratios[name]["median"] for words, name in rows.items()
 Markdown(markdown(times.to_frame("ratio"), digits=2))
 
 # %% [markdown]
-# What more keypoints bring is a second question. The next table is of `kaod` with 8, 16, 32 and 48 of them, seed 0
+# What more keypoints bring is a second question. The next table is of `kaod-long` with 8, 16, 32 and 48 of them, seed 0
 # alone. Sections 3 and 5 explain the columns on the right.
 
 # %%
-K = {"kaod-k8": "K = 8", "kaod": "K = 16", "kaod-k32": "K = 32", "kaod-k48": "K = 48"}
+K = {"kaod-k8-long": "K = 8", "kaod-long": "K = 16", "kaod-k32-long": "K = 32", "kaod-k48-long": "K = 48"}
 columns = {"AP50-st": "AP50 -st", "AP-st": "AP -st", "AP50-rt": "AP50 -rt", "AP-rt": "AP -rt", "hull": "hull's IoU",
            "rectangle": "rotated box's IoU", "spread": "spread"}
 Markdown(tables.table(found[found["seed"] == 0], columns, rows=K))
@@ -88,8 +89,8 @@ Markdown(tables.table(on_the_way, after))
 # The same of trainings of twice as many steps:
 
 # %%
-steps = max(params.apply(profile, each).train.steps for each in models.values())
-figure = charts.curves(long.replace({"figure": {"AP-st": f"AP-after{steps}"}}), "AP-after", xlabel="steps",
+steps = params.apply(profile, models["kaod-long"]).train.steps
+figure = charts.curves(main_long.replace({"figure": {"AP-st": f"AP-after{steps}"}}), "AP-after", xlabel="steps",
                        ylabel="AP -st", title="AP over the long trainings")
 
 # %% [markdown]
@@ -145,14 +146,14 @@ Markdown(tables.table(short, versions, "fcos"))
 Markdown(tables.table(long, versions, "fcos-long"))
 
 # %% [markdown]
-# The main models with all photos turned by one angle. Training turned photos by up to 30° (`kaod-45-long`: 45°).
+# The main models with all photos turned by one angle. Training turned photos by up to 30°.
 
 # %%
 figure = charts.curves(main, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
                        title="All photos turned by one angle")
 
 # %%
-figure = charts.curves(long, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
+figure = charts.curves(main_long, "AP50-turn", xlabel="turn in degrees, clockwise", ylabel="AP50",
                        title="All photos turned by one angle, after twice as many steps")
 
 # %% [markdown]
@@ -200,11 +201,12 @@ Markdown(shape_table(details, "IoU with the outline") or "No outlines are known 
 Markdown(turning_table(details) or "Not measured yet.")
 
 # %% [markdown]
-# **How far should T turn in training?** `kaod` with other angles, seed 0 alone. Wider turns hold up where photos are
+# **How far should T turn in training?** `kaod-long` with other angles, seed 0 alone. Wider turns hold up where photos are
 # turned further, and cost AP where they are not: the training has more to learn in as many steps.
 
 # %%
-T = {"kaod-15": "±15°", "kaod": "±30°", "kaod-45": "±45°", "kaod-90": "±90°", "kaod-180": "±180°"}
+T = {"kaod-15-long": "±15°", "kaod-long": "±30°", "kaod-45-long": "±45°", "kaod-90-long": "±90°",
+     "kaod-180-long": "±180°"}
 columns = {"AP-st": "AP -st", "AP-rt": "AP -rt", "AP50-turn+30": "AP50, all by 30°", "AP50-turn+60": "by 60°",
            "AP50-turn+90": "by 90°", "hull": "hull's IoU", "rectangle": "rotated box's IoU"}
 Markdown(tables.table(found[found["seed"] == 0], columns, rows=T))

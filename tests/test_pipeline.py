@@ -198,15 +198,15 @@ def in_tiny(text: str) -> str:
 def test_a_run_of_the_grid_its_table_and_its_notebook(clone):
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
-    clone("dvc", "repro", "experiments/dvc.yaml:cell@paper-0")
+    clone("dvc", "repro", "experiments/dvc.yaml:cell@kaod-both-0")
     found = pandas.read_csv(clone.folder / "results" / "tiny" / "grid.csv")
     own = {path.stem for path in (clone.folder / "results" / "tiny" / "details").glob("*.json")}  # of another test
-    assert list(found) == ["model", "seed", "figure", "value"] and set(found["model"]) == {"paper"} | own
+    assert list(found) == ["model", "seed", "figure", "value"] and set(found["model"]) == {"kaod-both"} | own
     assert {"AP-rt", "AP50-rt", "AP50-turn+30", "hull", "seconds_per_step"} <= set(found["figure"])
-    run = files.read_json(clone.folder / "results" / "tiny" / "grid" / "paper-0.json")
-    assert run["command"] == "python -m experiments.grid train paper 0" and run["steps"] == 6
-    said = clone("python", "-m", "experiments.grid", "train", "paper", "0")
-    assert "paper, seed 0: trained already" in said
+    run = files.read_json(clone.folder / "results" / "tiny" / "grid" / "kaod-both-0.json")
+    assert run["command"] == "python -m experiments.grid train kaod-both 0" and run["steps"] == 6
+    said = clone("python", "-m", "experiments.grid", "train", "kaod-both", "0")
+    assert "kaod-both, seed 0: trained already" in said
     assert run["hardware"] and run["commit"] != "none" and run["seconds_per_step"] > 0
     # most runs are missing; tests/experiments/ has the other notebook in such a state
     clone("papermill", "notebooks/08-what-do-we-find.ipynb", "runs/grid.ipynb", "-p", "profile", "tiny",

@@ -100,9 +100,10 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
 
 def looks(models) -> dict[str, dict]:
     """How each model of a figure is drawn: {model: {"color", "marker", "linestyle"}}, as `plt.plot` takes them. A model
-    looks the same everywhere. Other names take colours that the figure has left, with markers that no known model has.
+    looks the same everywhere, trained for longer or not. Other names take colours that the figure has left, with
+    markers that no known model has.
     """
-    found = {model: MODELS[model] for model in models if model in MODELS}
+    found = {model: MODELS[model.removesuffix("-long")] for model in models if model.removesuffix("-long") in MODELS}
     taken = {colour for colour, *_ in found.values()}
     spare = cycle([(colour, marker, dashes) for marker, dashes in zip("hp8d", ("-", "--", "-.", ":"))
                    for colour in sorted(LINES, key=lambda colour: colour in taken)])

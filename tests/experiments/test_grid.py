@@ -28,7 +28,7 @@ def test_a_run_is_the_same_measured_on_the_way_or_not(repository, monkeypatch):
 
 def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
     profile, models = grid.load()
-    paper = params.apply(profile, models["paper"])
+    paper = params.apply(profile, models["paper-long"])
     keypoints = paper.keypoints
     assert (keypoints.locations, keypoints.reduction, keypoints.normalize) == ("all", "sum", False)
     assert (keypoints.fill, keypoints.visible, keypoints.smooth_l1) == ("constant", 0, 1)
@@ -38,15 +38,22 @@ def test_the_models_of_the_grid_are_valid_and_the_paper_is_to_the_letter():
 def test_each_model_has_the_switches_that_its_name_says():
     profile, models = grid.load()
     network = {"fpn128": {"fpn_channels": 128}, "resnet18": {"backbone": "resnet18"}}  # as its name ends
-    both = models["kaod-both-45"]["keypoints"]
+    both, of_paper = models["kaod-both-45"]["keypoints"], models["kaod-paper"]["keypoints"]
     turned = models["fcos-turned"]
     unrun = {"fcos-turned-45": {"keypoints": {"angle": 45}, **turned},  # as they would be, not long
              "fcos-corners": turned | {"train": {"rotate": 0.5, "rotated_boxes": "corners"}},
              "fcos-outlines": turned | {"train": {"rotate": 0.5, "rotated_boxes": "outline"}},
-             "kaod-attached-45": {"keypoints": both | {"hm": False, "separation": 1}}}
+             "kaod-paper-by-index": {"keypoints": of_paper | {"hm": False}},
+             "all-locations": {"keypoints": of_paper | {"locations": "all"}},
+             "paper": {key: each for key, each in models["paper-long"].items() if key != "train"},
+             "kaod-attached-45": {"keypoints": both | {"hm": False, "separation": 1}},
+             "kaod-no-kpl-45": {"keypoints": both | {"kpl": False}},
+             **{f"kaod-k{k}": {"vertices": {"k": k}} for k in (8, 32, 48)},
+             **{f"kaod-{angle}": {"keypoints": {"angle": angle}} for angle in (15, 45, 90, 180)}}
+    longer = {"long": 2, "6000": 4, **dict.fromkeys(network, 2)}
     for full, overrides in models.items():
         applied, end = params.apply(profile, overrides), full.rsplit("-", 1)[-1]
-        name = full.removesuffix(f"-{end}") if end in ("long", *network) else full
+        name = full.removesuffix(f"-{end}") if end in longer else full
         assert replace(applied.model, **network.get(end, {})) == applied.model
         short = params.apply(profile, (unrun | models)[name])
         if name.startswith("fcos"):
@@ -61,15 +68,15 @@ def test_each_model_has_the_switches_that_its_name_says():
             of_the_paper = name in ("head", "kaod-paper", "kaod-paper-by-index", "all-locations", "paper")
             half_the_photos = name in ("kaod-both", "kaod-attached")
             attached = name.startswith("kaod-attached")
-            two_views = half_the_photos or attached or name in ("kaod-both-45", "kaod-no-kpl")
+            two_views = half_the_photos or attached or name.startswith(("kaod-both-45", "kaod-no-kpl"))
             assert applied.keypoints.labels == ("first" if of_the_paper else "both" if two_views else "turned")
-            assert applied.keypoints.kpl == (two_views and name != "kaod-no-kpl" or of_the_paper and name != "head")
+            assert applied.keypoints.kpl == (two_views and not name.startswith("kaod-no-kpl") or of_the_paper and name != "head")
             assert applied.keypoints.hm == (name != "kaod-paper-by-index" and not attached)
             assert applied.keypoints.chance == (1 if two_views or applied.keypoints.kpl else 0.5)
             assert applied.train.batch == (4 if half_the_photos else 8)
         # all that are compared start with boxes of one size
         assert applied.model.spread == profile.model.spread
-        assert applied.train.steps == profile.train.steps * (1 if name == full else 2)
+        assert applied.train.steps == profile.train.steps * longer.get(end, 1)
         # and a long one is the short one, trained for longer, with its network
         assert replace(applied, train=replace(applied.train, steps=profile.train.steps), model=replace(
             applied.model, fpn_channels=profile.model.fpn_channels, backbone=profile.model.backbone)) == short
