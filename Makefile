@@ -1,6 +1,6 @@
-# make repro: the pipeline, from data to figures, and those beside the committed ones. make test: the fast tests, the
-# notebooks and a browser. make slow: the other tests. They set up .venv first if it is missing or older than what it is
-# made from.
+# make repro: the pipeline, from data to figures, and those beside the committed ones. make test: the fast tests, with a
+# tiny run of it. make slow: the other tests. They set up .venv first if it is missing or older than what it is made
+# from.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -26,10 +26,10 @@ repro: .venv/made
 test slow: export OMP_NUM_THREADS = 1
 test slow: export OMP_WAIT_POLICY = passive
 test: .venv/made
-	pytest -n 2 --dist worksteal -m "not slow or browser"
+	pytest -n 2 --dist worksteal
 
 slow: .venv/made
-	pytest -n 2 --dist worksteal -m "slow and not browser"
+	pytest -n 2 --dist worksteal -m slow
 
 # made last, so that an interrupted installation is done again
 .venv/made: pyproject.toml constraints.txt

@@ -46,6 +46,7 @@ def figures(benchmark, monkeypatch, capsys, tmp_path, device: str) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_one_round_writes_all_figures(benchmark, monkeypatch, capsys, tmp_path):
     found = figures(benchmark, monkeypatch, capsys, tmp_path, "cpu")
     assert set(found["peak_bytes"]) == set(benchmark.RATIOS[benchmark.MEMORY][:2])

@@ -115,7 +115,7 @@ def outputs(path: Path) -> list:
 
 def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     """One profile, whole: run, nothing to do, notebooks edited, and the pages' commands. No notebook runs three times:
-    02 and 03 again as they are edited, 06 and 07 by force, 00 by papermill, 01 and 05 by nbval."""
+    02 and 03 again as they are edited, 07 by force, 00 by papermill, 01 and 05 by nbval."""
     clone("git", "checkout", "--quiet", "--force", "HEAD")
     clone.select("tiny")
     said = clone("make", "--old-file", ".venv/made", "repro")  # as the README says, with the environment that is there
@@ -144,18 +144,16 @@ def test_the_tiny_pipeline_from_data_to_figures_and_its_notebooks(clone):
     before = [files.digest(path) for path in executed]
     stages = re.findall(r"(?m)^((?:pictures|notebooks|grid)@\S+)", clone("dvc", "stage", "list", "--names-only"))
     assert len(stages) == len(executed) == 10
-    clone("dvc", "repro", "--force", "--single-item", "notebooks@06-explore", "notebooks@07-how-does-it-learn")
+    clone("dvc", "repro", "--force", "--single-item", "notebooks@07-how-does-it-learn")
     assert [files.digest(path) for path in executed] == before  # run again, the same bytes
     shown = [outputs(path) for path in executed]
 
     save(clone, "02-results.ipynb", "notebook.cells[0].source += '\\n\\nMore words.'")
-    ran = re.findall(r"Running stage '(.+)'", clone("dvc", "repro"))
-    assert ran == ["pictures@02-results", "report"]
     edited.cells[-1].source += "\n1 + 1"
     notebook.write_bytes(notebooks.to_bytes(edited))
     clone("jupytext", "--sync", str(notebook))
     ran = re.findall(r"Running stage '(.+)'", clone("dvc", "repro"))
-    assert ran == ["pictures@03-what-it-sees", "report"]
+    assert sorted(ran) == ["pictures@02-results", "pictures@03-what-it-sees", "report"]
     assert [outputs(path) for path in executed] == shown
 
     # another detector's results: here our own, under another name

@@ -2,7 +2,7 @@
 
 `python -m kaod.evaluation.compare` fails where an AP50 differs by more than TOLERANCE although settings, data and code
 are those of the last commit. On the same kind of processor nothing differs. Another one rounds otherwise, and training
-carries that on.
+carries that on: then it says how to get the committed files back.
 """
 
 import json
@@ -66,7 +66,8 @@ def main() -> None:
     elif off:
         sys.exit(f"kaod.evaluation.compare: more than {TOLERANCE} from the committed figures: {'; '.join(off)}")
     elif largest > 0:
-        print(f"they differ by up to {largest:.2g} from the committed ones: another processor rounds otherwise")
+        print(f"they differ by up to {largest:.2g} from the committed ones, as another processor rounds otherwise; "
+              "dvc.lock and results/ are this run's now; `git restore dvc.lock results` brings the committed ones back")
     else:
         print("they are the committed ones")
     runs = profile.runs.relative_to(ROOT).as_posix()

@@ -104,7 +104,8 @@ def small(repository, monkeypatch):
 
 
 @pytest.mark.parametrize("table, names", [(1, ("fcos-resnet50", "kaod-32-kpl-hm-resnet101")),
-                                          (2, ("kaod-8-resnet50", "fcos-resnet101"))])
+                                          pytest.param(2, ("kaod-8-resnet50", "fcos-resnet101"),
+                                                       marks=pytest.mark.slow)])
 def test_runs_fill_their_places_and_an_interrupted_one_goes_on(small, shared, table, names, monkeypatch, capsys):
     profile = small(published.TABLES[table], shared)
     path = profile.results / f"table{table}.md"
