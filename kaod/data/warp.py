@@ -93,7 +93,7 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
         return sample
 
     def move(points):
-        return transform(T, torch.from_numpy(np.asarray(points, np.float64))).round(decimals=9).numpy()
+        return transform(T, torch.from_numpy(np.asarray(points, np.float64))).numpy()
 
     source = torch.from_numpy(sample.boxes.astype(np.float64))
     corner = transform(T, corners(source))
@@ -121,7 +121,8 @@ def warp_sample(sample: datasets.Sample, T: torch.Tensor, size: tuple[int, int],
                 np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)))
         rows.append((inner if (inner[2:] - inner[:2]).min() >= 0.02 else box, label,
                      ignore or left.area < min_area * whole.area,
-                     [np.round(ring, 2) for ring in coco.rings(left)] if known and not crowd else []))
+                     # twice, for the reason that `warp_image` has
+                     [np.round(np.round(ring, 9), 2) for ring in coco.rings(left)] if known and not crowd else []))
     return datasets.Sample.of(sample.path, size, rows, id=sample.id, crowds=crowds)
 
 
@@ -146,7 +147,7 @@ def write(profile: params.Profile, kind: str, warped: Path) -> None:
         for index, sample in enumerate(tqdm(dataset.samples[:count], f"{name}, {NAMES.get(kind, kind)}", disable=None)):
             rng = np.random.default_rng([settings.seed, index])
             T, size = draw_map(shape, sample.size, rng, settings)
-            T = T.round(decimals=12)  # as in `warp_image`
+            T = T.round(decimals=12)  # for the reason that `warp_image` has
             moved = warp_sample(sample, T, size, settings.min_area, kind == "rt-ellipse")
             samples.append(replace(moved, path=photos / f"{len(samples) + 1:06}-{Path(sample.path).stem}.jpg"))
             maps[str(sample.id)] = T.tolist()
