@@ -99,7 +99,8 @@ def test_perfect_detections_are_perfect(shared, folder, name, kind, photos):
         assert result["shape"]["rectangle_box"] < 0.95 and result["shape"]["ellipse"] < result["shape"]["bound"]
 
 
-@pytest.mark.parametrize("angle", [-33.0, 90.0, *(pytest.param(each, marks=pytest.mark.slow) for each in (10.0, 180.0))])
+@pytest.mark.parametrize("angle", [-33.0, 90.0, pytest.param(10.0, marks=pytest.mark.slow),
+                                   pytest.param(180.0, marks=pytest.mark.slow)])
 def test_turning_photos_and_perfect_detections_alike_changes_nothing(shared, angle):
     """On a canvas that holds the turned photo whole, so that nothing is cut. VOC's AP and COCO's, shapes and masks."""
     dataset, _ = load(shared / "coco", "val2017")
