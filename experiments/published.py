@@ -1,6 +1,6 @@
 """The paper's Tables 1 (VOC) and 2 (COCO), place by place, beside our own figures.
 
-experiments/tables/paper.csv has the paper's: AP50 as VOC counts it in Table 1, COCO's AP in Table 2.
+data/paper.csv has the paper's: AP50 as VOC counts it in Table 1, COCO's AP in Table 2.
 `python -m experiments.published train TABLE MODEL`, with MODEL one of `models`, trains one → runs/<profile>/grid/.
 `python -m experiments.published evaluate TABLE MODEL` → results/<profile>/tableN/MODEL.json.
 `python -m experiments.published table TABLE` → results/<profile>/tableN.md, with dashes where nothing was run yet.
@@ -18,7 +18,7 @@ from kaod.data import files
 from kaod.figures.charts import markdown
 from kaod.training import processes
 
-PAPER = ROOT / "experiments" / "tables" / "paper.csv"
+PAPER = ROOT / "data" / "paper.csv"
 TABLES = {1: "voc", 2: "coco"}  # the layout of their data
 KINDS = ("st", "rt", "tr")
 VIEWS = {"labels": "first", "kpl": True, "fill": "reflect", "chance": 1}  # of grid.yaml's `kaod-paper`

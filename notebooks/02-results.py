@@ -142,13 +142,14 @@ Markdown(tables.table(tables.load(shapes), {f"{figure}-{kind}": f"{figure} -{kin
                                             for figure in ("AP", "AP50")}, rows=rows))
 
 # %% [markdown]
-# These are the **paper's**, with large backbones. Its mAP on VOC is AP50, and its mAP on COCO is COCO's AP. Compare
-# them with the profiles `voc` and `coco`, if you have run them. Between the paper and the drawn shapes only the signs
-# of differences can be compared, never the figures.
+# These are the **paper's**, with large backbones: first of VOC, then of COCO. `kpl` and `hm` stand for the loss and its
+# matching. The mAP on VOC is AP50, and that on COCO is COCO's AP. Compare them with the profiles `voc` and `coco`, if
+# you have run them. Between the paper and the drawn shapes only the signs of differences can be compared, never the
+# figures.
 
 # %%
-paper = files.read_json(ROOT / "data" / "paper.json")
-Markdown(charts.paper_table(paper, "VOC"))
+paper = pd.read_csv(ROOT / "data" / "paper.csv")
+Markdown(charts.paper_table(paper, 1))
 
 # %%
-Markdown(charts.paper_table(paper, "COCO"))
+Markdown(charts.paper_table(paper, 2))

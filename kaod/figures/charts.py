@@ -229,11 +229,12 @@ def turning_table(metrics: dict[str, dict], angle: int = 30) -> str:
     return markdown(frame.rename_axis(f"photos turned by {angle}°"))
 
 
-def paper_table(paper: dict, data_set: str) -> str:
-    """One of the paper's tables in Markdown, from data/paper.json. data_set: "VOC" or "COCO"."""
-    columns = [f"{backbone} -{kind}" for backbone in paper["backbones"] for kind in ("st", "rt", "tr")]
-    frame = pd.DataFrame({name: sum(row, []) for name, row in paper[data_set].items()}, index=columns).T
-    return markdown(frame.rename_axis(f"{data_set} mAP, from the paper"))
+def paper_table(paper: pd.DataFrame, table: int) -> str:
+    """One of the paper's two tables in Markdown. paper: data/paper.csv."""
+    figures = paper[paper["table"] == table].set_index(["model", "backbone"])[["st", "rt", "tr"]]
+    frame = figures.stack().unstack([1, 2]).reindex(figures.index.unique(0))
+    frame.columns = [f"{backbone} -{kind}" for backbone, kind in frame]
+    return markdown(frame.rename_axis("mAP, from the paper"))
 
 
 def data_table(sets: dict[str, list]) -> str:
