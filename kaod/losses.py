@@ -172,7 +172,8 @@ def matched_costs(P: Tensor, Q: Tensor, hungarian: bool, smooth_l1: float) -> Te
 def keypoint_loss(pairs: Pairs, settings: Keypoints) -> Tensor:
     """Equation 1: Σ_o m(o) Σ_k |p_k − p'_σ(k)|, with P'_T = T⁻¹ P_T (equation 2) and σ the matching.
 
-    Distances are divided by the root of the object's area, so that small and large objects count alike.
+    With `normalize`, distances are divided by the root of the object's area, so that small and large objects count
+    alike.
     """
     P_back = transform(inverse(pairs.T), pairs.P_T)  # equation 2
     P, P_back = pairs.P[pairs.mask], P_back[pairs.mask]

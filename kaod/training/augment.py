@@ -44,7 +44,7 @@ def turned_copy(image, target, keypoints: params.Keypoints, rotated_boxes: str):
 
 
 def augment(images: list, targets: list, settings: params.Train, keypoints: params.Keypoints) -> tuple[list, list]:
-    """This rank's photos of a batch: some flipped, some turned. What is 0 draws no numbers."""
+    """This rank's photos of a batch: some flipped, some turned. A `rotate` of 0 draws no numbers."""
     turned = processes.rand(len(images)) < settings.flip
     pairs = [flip(*pair) if turn else pair for turn, *pair in zip(turned, images, targets)]
     if settings.rotate:
