@@ -50,7 +50,7 @@ def test_each_model_has_the_switches_that_its_name_says():
              "kaod-no-kpl-45": {"keypoints": both | {"kpl": False}},
              **{f"kaod-k{k}": {"vertices": {"k": k}} for k in (8, 32, 48)},
              **{f"kaod-{angle}": {"keypoints": {"angle": angle}} for angle in (15, 45, 90, 180)}}
-    longer = {"long": 2, "6000": 4, **dict.fromkeys(network, 2)}
+    longer = {"long": 2, "6000": 4, "12000": 8, **dict.fromkeys(network, 2)}
     for full, overrides in models.items():
         applied, end = params.apply(profile, overrides), full.rsplit("-", 1)[-1]
         name = full.removesuffix(f"-{end}") if end in longer else full
