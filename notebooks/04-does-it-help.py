@@ -31,7 +31,7 @@
 # | kaod-k8-long, -k32-long, -k48-long | kaod with other numbers of keypoints than 16 |
 # | kaod-15-long, -45-, -90-, -180-long | kaod with turns of up to so many degrees in training, in place of 30 |
 # | fcos-long, kaod-long, … | the models of these names, trained for twice as many steps |
-# | fcos-turned-45-6000, kaod-45-6000, kaod-both-45-6000, -12000 | turns of up to 45°, 6,000 or 12,000 steps |
+# | fcos-turned-45-6000, kaod-45-6000, kaod-both-45-6000, … | turns of up to 45°, 6,000 or 12,000 steps |
 # | fcos-fpn128, kaod-45-fpn128, … | trained as long, with 128 channels after the backbone in place of 64 |
 # | kaod-45-resnet18 | trained as long, with resnet18 as the backbone |
 #
