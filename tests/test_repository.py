@@ -103,6 +103,17 @@ def test_the_grids_tables_are_its_runs(table, columns):
             assert cell == wanted and len(values) in (0, int(seeds)), (model, head)
 
 
+def test_the_table_of_relabelled_objects_is_its_files():
+    _, _, *rows = readme.table("docs/results.md", "table: relabelled").splitlines()
+    known = {path.stem.rpartition("-")[0]: files.read_json(path)["groups"]
+             for path in (RESULTS / "relabelled").iterdir()}
+    assert len(rows) == len(known)
+    for row in rows:
+        model, *cells = row.strip("| ").split(" | ")
+        whole, tilted = (known[model][group] for group in ("all", "tilted"))
+        assert cells == [f"{each:.3f}" for each in (whole["mask"], whole["rotated"], tilted["rotated"])]
+
+
 # ---------------------------------------------------------------- README and docs
 
 def test_the_readme_is_one_page_and_leads_to_all_others():
