@@ -67,12 +67,12 @@ def load(profile: params.Profile) -> pd.DataFrame:
 
 
 def split(frame: pd.DataFrame, profile: params.Profile, models: dict[str, dict]) -> list[pd.DataFrame]:
-    """The frame in three: models as small and as briefly trained as the profile's, those trained for longer, and those
-    of another network."""
+    """The frame in three: models as small and as briefly trained as the profile's, those trained for up to twice as
+    many steps, and those of another network or more steps."""
     applied = {name: params.apply(profile, changes) for name, changes in models.items()}
     network, steps = (profile.model.backbone, profile.model.fpn_channels), profile.train.steps
-    part = {name: 2 if (each.model.backbone, each.model.fpn_channels) != network else int(each.train.steps > steps)
-            for name, each in applied.items()}
+    part = {name: 2 if (each.model.backbone, each.model.fpn_channels) != network or each.train.steps > 2 * steps
+            else int(each.train.steps > steps) for name, each in applied.items()}
     return [frame[frame["model"].map(part) == number] for number in range(3)]
 
 

@@ -27,7 +27,7 @@ style()
 profile, _ = params.load(profile)
 models = grid.load()[1]
 found = tables.load(profile)  # one row a figure of a run: model, seed, figure, value
-short, long, _ = tables.split(found, profile, models)  # the pipeline's 1,500 steps, and more
+short, long, _ = tables.split(found, profile, models)  # the pipeline's 1,500 steps, and 3,000
 names = ["fcos", "fcos-turned", "head", "kaod-paper", "kaod"]
 main, main_long = short[short["model"].isin(names)], long[long["model"].isin([f"{name}-long" for name in names])]
 absent = tables.not_run(found, profile, models)

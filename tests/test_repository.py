@@ -170,7 +170,6 @@ FORMS = [
     r"jupytext --sync notebooks/\*\.ipynb",
     # .ci/run, in a fresh environment
     r"make (repro|test)",
-    r"source \.venv/bin/activate",
     # other tests, with two processes, another port or another folder
     r"torchrun (--standalone|--nnodes 2 .*) --nproc-per-node 8 .*-m kaod\.train kaod",
     r"tensorboard --logdir scratch",

@@ -141,11 +141,14 @@ def test_each_claim_has_a_row_and_missing_runs_are_said_to_be_missing():
     assert tables.verdicts(NOTHING, claims).count("not run") == 3
 
 
+FURTHER = ("fpn128", "resnet18", "6000", "12000")  # how the names of larger models and of longer trainings end
+
+
 def test_models_are_split_by_steps_and_network_as_their_names_say():
     profile, models = grid.load("shapes")
     runs = tables.frame(RUNS, models)
     parts = tables.split(runs, profile, models)
     assert sum(map(len, parts)) == len(runs) and all(len(part) == 0 for part in tables.split(NOTHING, profile, models))
-    for names, end in zip((set(part["model"]) for part in parts), ("", "-long", ("fpn128", "resnet18"))):
+    for names, end in zip((set(part["model"]) for part in parts), ("", "-long", FURTHER)):
         assert names and all(name.endswith(end) for name in names)
-    assert not any(name.endswith(("-long", "fpn128", "resnet18")) for name in set(parts[0]["model"]))
+    assert not any(name.endswith(("-long", *FURTHER)) for name in set(parts[0]["model"]))
