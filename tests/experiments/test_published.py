@@ -103,9 +103,9 @@ def small(repository, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table, names", [(1, ("fcos-resnet50", "kaod-32-kpl-hm-resnet101")),
-                                          pytest.param(2, ("kaod-8-resnet50", "fcos-resnet101"),
-                                                       marks=pytest.mark.slow)])
+                                          (2, ("kaod-8-resnet50", "fcos-resnet101"))])
 def test_runs_fill_their_places_and_an_interrupted_one_goes_on(small, shared, table, names, monkeypatch, capsys):
     profile = small(published.TABLES[table], shared)
     path = profile.results / f"table{table}.md"

@@ -132,7 +132,7 @@ def test_a_run_killed_and_ended_ends_as_one_that_was_not(repository):
     assert [path.name for path in scratch.iterdir()] == ["tensorboard"]
 
 
-@pytest.mark.parametrize("model, changes", [("fcos", {"rotate": 0.5}),
+@pytest.mark.parametrize("model, changes", [pytest.param("fcos", {"rotate": 0.5}, marks=pytest.mark.slow),
                                             ("kaod", {"labels": "both", "kpl": True, "chance": 0.5, "reduction": "sum",
                                                       "beta": 0.01, "separation": 0.1, "box_loss": "iou"})])
 def test_two_processes_learn_what_one_does(repository, tmp_path, monkeypatch, model, changes):
