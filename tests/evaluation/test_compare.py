@@ -57,7 +57,8 @@ def test_the_last_word_says_where_to_look_next(committed, capsys):
     assert "runs/shapes/report/index.html" in said and "jupyter lab notebooks/06-explore.ipynb" in said
     assert "python -m kaod.predict runs/shapes/kaod/model.pt" in said
     committed(metrics(0.501))
-    assert "another processor" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "another processor" in said and "`git restore dvc.lock results`" in said
 
 
 def test_far_off_figures_fail_unless_an_input_changed(committed, capsys):

@@ -50,7 +50,6 @@ def test_a_notebook_that_did_not_run_is_named(tmp_path):
         report.gather([tmp_path / "gone.ipynb"], tmp_path / "report", "shapes")
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_report_fits_a_phone_and_a_desk_offline(tmp_path, width):
     browser_path = shutil.which("chromium")

@@ -102,7 +102,6 @@ def test_sliders_redraw_and_a_broken_photo_is_named(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.browser
 def test_a_slider_moved_in_a_browser_turns_the_photo(tmp_path):
     """JupyterLab in a clone with the tiny profile, driven by Chromium as a person would."""
     if CHROMIUM is None:
